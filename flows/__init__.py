@@ -1,0 +1,1 @@
+"""Prefect flows over the rooms, and the `skyloom` command."""

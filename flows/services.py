@@ -1,0 +1,156 @@
+"""The services around the line, each a process of its own on loopback: how each is started, and when it is ready."""
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import httpx
+
+from flows.home import services_folder
+from flows.lazy import resolve
+from model.errors import CapacityError
+
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # outlives the exec below
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def free_port(preferred: int = 0) -> int:
+    """The preferred port when nothing listens there, else one that the system gives."""
+    for port in (preferred, 0):
+        with closing(socket.socket()) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise CapacityError(f"no free TCP port on {HOST}; end some servers and try again")
+
+
+def quiet_environment() -> dict[str, str]:
+    """Settings under which Prefect, Ray and MLflow keep to this machine: local files, no telemetry, few words.
+
+    Set them before these packages are imported; they read them then.
+    """
+    return {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_HOME": str(services_folder() / "prefect"),
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "model,data,training,serving,flows",
+        "PREFECT_CLI_PROMPT": "false",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl"),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def prefect_server_command(port: int) -> list[str]:
+    """The Prefect server as one process (`prefect server start` would put a second one around it)."""
+    return [
+        sys.executable,
+        *("-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"),
+        *("--host", HOST, "--port", str(port), "--log-level", "error", "--lifespan", "on"),
+    ]
+
+
+def prefect_environment(port: int) -> dict[str, str]:
+    """What a client, a worker and the server itself need to find the Prefect server at `port`."""
+    return {
+        "PREFECT_API_URL": f"http://{HOST}:{port}/api",
+        "PREFECT_SERVER_API_HOST": HOST,
+        "PREFECT_SERVER_API_PORT": str(port),
+    }
+
+
+@contextmanager
+def prefect_server(running: str | None = None) -> Iterator[str]:
+    """A Prefect API for this process: the running one, or a server that ends with this block.
+
+    Yields the API's URL, which is in the environment too; import Prefect inside the block.
+
+    Raises:
+        CapacityError: the server did not answer within two minutes; its log is named.
+    """
+    if running:
+        os.environ["PREFECT_API_URL"] = running
+        yield running
+        return
+    port = free_port(4200)
+    os.environ |= prefect_environment(port)
+    log_file = services_folder() / "prefect.log"
+    process = launch(prefect_server_command(port), log_file, dies_with_parent=True)
+    url = f"http://{HOST}:{port}/api"
+    try:
+        wait_until_ready(f"{url}/health", process, log_file)
+        yield url
+    finally:
+        if "prefect" in sys.modules:  # its log lines travel in a thread; they must arrive before the server goes
+            resolve("prefect.logging.handlers:APILogHandler")().flush()
+        end(process)
+
+
+def launch(
+    command: Sequence[str],
+    log_file: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    dies_with_parent: bool = False,
+) -> subprocess.Popen[bytes]:
+    """Starts a process in a session of its own, so that Ctrl-C in the terminal reaches only its parent.
+
+    With `dies_with_parent` the kernel ends it even when the parent is killed with signal 9.
+    """
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    guard = [sys.executable, "-c", DIE_WITH_PARENT] if dies_with_parent and sys.platform == "linux" else []
+    with log_file.open("ab") as output:
+        return subprocess.Popen(
+            [*guard, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+        )
+
+
+def wait_until_ready(url: str, process: subprocess.Popen[bytes], log_file: Path, *, timeout_s: float = 120.0) -> None:
+    """Returns when `url` answers without an error.
+
+    Raises:
+        CapacityError: the process ended, or the time is up.
+    """
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise CapacityError(f"a service ended with exit code {process.returncode}; see {log_file}")
+        try:
+            if httpx.get(url, timeout=2, trust_env=False).is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.2)
+    raise CapacityError(f"{url} did not answer within {timeout_s:.0f} s; see {log_file}")
+
+
+def end(process: subprocess.Popen[bytes], *, grace_s: float = 10.0) -> None:
+    """Asks the process to end, and ends it when it does not."""
+    process.terminate()
+    try:
+        process.wait(grace_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,1 @@
+"""The networks and their maths: shapes, autoencoder, transformer, text, diffusion, sampling, weights."""

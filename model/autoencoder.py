@@ -1,0 +1,120 @@
+"""The video autoencoder: 4 frames x 8 x 8 pixels to one latent cell, in uniform groups.
+
+Each latent frame encodes its own 4 frames and nothing else; the decoder remembers one group, so that motion stays smooth
+over group borders. An image is a frame repeated four times. (The usual 1+4k layout breaks loops, joins and suffixes.)
+"""
+
+from typing import NamedTuple
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from model.autoencoder_blocks import MemoryBlock, PositionNorm, ResidualBlock
+from model.shapes import Compression
+
+FRAME_CHANNELS = 3
+
+
+class Posterior(NamedTuple):
+    """Mean and log-variance of the latents, each `B C T H W`."""
+
+    mean: Tensor
+    logvar: Tensor
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """One draw from the posterior."""
+        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
+        return self.mean + noise * torch.exp(0.5 * self.logvar)
+
+
+class VideoAutoencoder(ModelMixin, ConfigMixin):
+    """Compresses video `B 3 T H W` in [-1, 1] to latents `B C T/4 H/8 W/8` and back.
+
+    Weights live in a diffusers folder (`save_pretrained`, `from_pretrained`). `latent_mean` and `latent_std` turn stored
+    (raw) latents into what the transformer sees, so re-scaling re-encodes nothing.
+    """
+
+    _supports_gradient_checkpointing = False
+
+    @register_to_config
+    def __init__(
+        self,
+        *,
+        latent_channels: int = 16,
+        fine_channels: int = 96,
+        coarse_channels: int = 192,
+        encoder_blocks: tuple[int, int] = (1, 2),
+        decoder_blocks: tuple[int, int] = (2, 3),
+    ) -> None:
+        super().__init__()
+        self.compression = Compression()
+        self.latent_channels = latent_channels
+        time, side = self.compression.time, self.compression.height
+        self.patch = side // 2
+        pixels = FRAME_CHANNELS * time * self.patch**2
+        self.encoder_in = nn.Conv2d(pixels, fine_channels, 1)
+        self.encoder_fine = nn.ModuleList(ResidualBlock(fine_channels) for _ in range(encoder_blocks[0]))
+        self.encoder_down = nn.Conv2d(4 * fine_channels, coarse_channels, 1)
+        self.encoder_coarse = nn.ModuleList(ResidualBlock(coarse_channels) for _ in range(encoder_blocks[1]))
+        self.encoder_out = nn.Sequential(PositionNorm(coarse_channels), nn.Conv2d(coarse_channels, 2 * latent_channels, 1))
+        self.decoder_in = nn.Conv2d(latent_channels, coarse_channels, 3, padding=1)
+        self.decoder_coarse = nn.ModuleList(MemoryBlock(coarse_channels) for _ in range(decoder_blocks[1]))
+        self.decoder_up = nn.Conv2d(coarse_channels, 4 * fine_channels, 1)
+        self.decoder_fine = nn.ModuleList(ResidualBlock(fine_channels) for _ in range(decoder_blocks[0]))
+        self.decoder_out = nn.Sequential(PositionNorm(fine_channels), nn.Conv2d(fine_channels, pixels, 3, padding=1))
+        self.register_buffer("latent_mean", torch.zeros(latent_channels))
+        self.register_buffer("latent_std", torch.ones(latent_channels))
+
+    def encode(self, video: Float[Tensor, "b 3 t h w"]) -> Posterior:
+        """The posterior over the raw latents of a video whose sides are multiples of the compression."""
+        batch, num_groups = video.shape[0], video.shape[2] // self.compression.time
+        p = self.patch
+        x = rearrange(video, "b c (g t) (h p) (w q) -> (b g) (c t p q) h w", t=self.compression.time, p=p, q=p)
+        x = self.encoder_in(x.contiguous(memory_format=torch.channels_last))
+        for block in self.encoder_fine:
+            x = block(x)
+        x = self.encoder_down(nn.functional.pixel_unshuffle(x, 2))
+        for block in self.encoder_coarse:
+            x = block(x)
+        moments = rearrange(self.encoder_out(x), "(b g) c h w -> b c g h w", b=batch, g=num_groups)
+        mean, logvar = moments.float().chunk(2, dim=1)
+        return Posterior(mean, logvar.clamp(-12, 4))
+
+    def decode(self, latents: Float[Tensor, "b c t h w"], memory: list[Tensor] | None = None) -> Float[Tensor, "b 3 t4 h8 w8"]:
+        """The video of raw latents, in [-1, 1] up to overshoot."""
+        return self.decode_stream(latents, memory)[0]
+
+    def decode_stream(self, latents: Float[Tensor, "b c t h w"], memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
+        """The video of the next latents of a stream, and the memory for the call after; `None` begins a stream."""
+        batch, _, num_groups, _, _ = latents.shape
+        x = rearrange(latents, "b c g h w -> (b g) c h w").contiguous(memory_format=torch.channels_last)
+        x = self.decoder_in(x)
+        after: list[Tensor] = []
+        for index, block in enumerate(self.decoder_coarse):
+            x, last = block(x, num_groups, memory[index] if memory else None)
+            after.append(last)
+        x = nn.functional.pixel_shuffle(self.decoder_up(x), 2)
+        for block in self.decoder_fine:
+            x = block(x)
+        x = self.decoder_out(x)
+        p = self.patch
+        video = rearrange(
+            x, "(b g) (c t p q) h w -> b c (g t) (h p) (w q)", b=batch, t=self.compression.time, p=p, q=p, c=FRAME_CHANNELS
+        )
+        return video, after
+
+    def normalise(self, latents: Tensor) -> Tensor:
+        """Raw latents as the transformer sees them: each channel at zero mean and unit deviation."""
+        return (latents - self._channels(self.latent_mean, latents)) / self._channels(self.latent_std, latents)
+
+    def denormalise(self, latents: Tensor) -> Tensor:
+        """The raw latents of normalised ones."""
+        return latents * self._channels(self.latent_std, latents) + self._channels(self.latent_mean, latents)
+
+    @staticmethod
+    def _channels(value: Tensor, like: Tensor) -> Tensor:
+        return value.to(like).view(1, -1, 1, 1, 1)

@@ -1,0 +1,149 @@
+"""A small video captioner, trained from scratch on the labelled part of a dataset and run over all of it.
+
+Convolutions over stacked frames feed a BART encoder-decoder of transformers, which writes one sequence of marked fields:
+the dense caption, the short one, then the structure. Source: the recaptioning recipe of DALL-E 3 and Sora.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import BartConfig, BartForConditionalGeneration, PreTrainedTokenizerFast
+
+from model.autoencoder_blocks import ResidualBlock
+from model.errors import CheckpointError
+from model.pixels import to_video
+
+STRUCTURE_KEYS = ("subject", "action", "camera", "style", "text")
+DENSE, SHORT = "<dense>", "<short>"
+FIELD_MARKS = {"dense": DENSE, "short": SHORT} | {key: f"<{key}>" for key in STRUCTURE_KEYS}
+NUM_FRAMES, SIDE_PX = 8, 64
+STEM_FILE, NETWORK_FOLDER = "stem.safetensors", "text"
+
+
+class CaptionText(NamedTuple):
+    """One clip's caption in its short, dense and structured forms."""
+
+    short: str
+    dense: str
+    structured: dict[str, str]
+
+
+class ClipStem(nn.Module):
+    """Convolutions over a clip's frames stacked as channels: 8 x 8 tokens that know motion as well as place."""
+
+    def __init__(self, dim: int, num_frames: int = NUM_FRAMES) -> None:
+        super().__init__()
+        fine = dim // 2
+        self.patches = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(48 * num_frames, fine, 3, padding=1))
+        self.fine = nn.Sequential(ResidualBlock(fine), ResidualBlock(fine))
+        self.down = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * fine, dim, 3, padding=1))
+        self.coarse = nn.Sequential(ResidualBlock(dim), ResidualBlock(dim))
+
+    def forward(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b n dim"]:
+        """One token per 8 x 8 pixels of a clip prepared by `prepare`."""
+        stacked = video.flatten(1, 2).contiguous(memory_format=torch.channels_last)
+        return self.coarse(self.down(self.fine(self.patches(stacked)))).flatten(2).transpose(1, 2)
+
+
+def prepare(clips: Sequence[np.ndarray]) -> Float[Tensor, "b 3 t h w"]:
+    """Clips of any size and length, uint8 `T H W C` each, as `NUM_FRAMES` even frames of `SIDE_PX` squared in [-1, 1]."""
+    return to_video([_resized(clip) for clip in clips])
+
+
+def _resized(clip: np.ndarray) -> np.ndarray:
+    picked = clip[np.linspace(0, len(clip) - 1, NUM_FRAMES).round().astype(int)]
+    return np.stack([cv2.resize(frame, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA) for frame in picked])
+
+
+class VideoCaptioner(nn.Module):
+    """Clips to captions. `from_pretrained` loads the folder that `save` wrote."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, dim: int = 128, num_layers: int = 2) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.stem = ClipStem(dim)
+        self.network = BartForConditionalGeneration(_bart_config(tokenizer, dim, num_layers))
+
+    def loss(self, video: Float[Tensor, "b 3 t h w"], labels: Int[Tensor, "b l"]) -> Float[Tensor, ""]:
+        """The mean cross-entropy of the caption tokens; labels of -100 do not count."""
+        return self.network(inputs_embeds=self.stem(video), labels=labels).loss
+
+    def tokenize(self, captions: Sequence[CaptionText]) -> Int[Tensor, "b l"]:
+        """Labels for `loss`: the marked fields of each caption, padded with -100."""
+        batch = self.tokenizer([to_marked_text(caption) for caption in captions], padding=True, return_tensors="pt")
+        return batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+
+    @torch.no_grad()
+    def caption(self, videos: Sequence[np.ndarray], *, batch_size: int = 128) -> list[CaptionText]:
+        """One caption per clip (uint8 `T H W C`), in order, by greedy decoding."""
+        written: list[CaptionText] = []
+        for start in range(0, len(videos), batch_size):
+            tokens = self.stem(prepare(videos[start : start + batch_size]))
+            ids = self.network.generate(
+                inputs_embeds=tokens, max_new_tokens=120, do_sample=False, num_beams=1, attention_mask=torch.ones(tokens.shape[:2])
+            )
+            written += [from_marked_text(text) for text in self.tokenizer.batch_decode(ids, skip_special_tokens=False)]
+        return written
+
+    def save(self, folder: Path) -> None:
+        """Write tokenizer, stem and network as safetensors and JSON."""
+        from_stem = {name: value.contiguous() for name, value in self.stem.state_dict().items()}
+        folder.mkdir(parents=True, exist_ok=True)
+        self.network.save_pretrained(str(folder / NETWORK_FOLDER))
+        self.tokenizer.save_pretrained(str(folder / NETWORK_FOLDER))
+        save_file(from_stem, folder / STEM_FILE)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> Self:
+        """The captioner of a folder.
+
+        Raises:
+            CheckpointError: the folder holds no trained captioner.
+        """
+        if not (folder / STEM_FILE).is_file():
+            raise CheckpointError(f"{folder} holds no captioner; run `skyloom captioner` or caption by another backend")
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder / NETWORK_FOLDER))
+        config = json.loads((folder / NETWORK_FOLDER / "config.json").read_text())
+        captioner = cls(tokenizer, dim=config["d_model"], num_layers=config["encoder_layers"])
+        captioner.network = BartForConditionalGeneration.from_pretrained(str(folder / NETWORK_FOLDER))
+        captioner.stem.load_state_dict(load_file(folder / STEM_FILE))
+        return captioner.eval()
+
+
+def _bart_config(tokenizer: PreTrainedTokenizerFast, dim: int, num_layers: int) -> BartConfig:
+    return BartConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=256, d_model=dim, dropout=0.1,
+        encoder_layers=num_layers, encoder_ffn_dim=2 * dim, encoder_attention_heads=4,
+        decoder_layers=num_layers, decoder_ffn_dim=2 * dim, decoder_attention_heads=4,
+        pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.bos_token_id, forced_eos_token_id=None,
+    )  # fmt: skip
+
+
+def to_marked_text(caption: CaptionText) -> str:
+    """A caption as one text with a mark before each field."""
+    fields = {"dense": caption.dense, "short": caption.short} | {
+        key: caption.structured[key] for key in STRUCTURE_KEYS if caption.structured.get(key)
+    }
+    return " ".join(f"{FIELD_MARKS[name]} {text.strip()}" for name, text in fields.items())
+
+
+def from_marked_text(text: str) -> CaptionText:
+    """The caption that a marked text spells; fields that are missing are empty."""
+    for mark in ("<pad>", "<bos>", "<eos>"):
+        text = text.replace(mark, " ")
+    fields: dict[str, str] = {}
+    for name, mark in FIELD_MARKS.items():
+        _, found, rest = text.partition(mark)
+        if found:
+            fields[name] = " ".join(rest.split("<", 1)[0].split())
+    dense, short = fields.pop("dense", ""), fields.pop("short", "")
+    return CaptionText(short or dense, dense or short, fields)

@@ -1,0 +1,108 @@
+"""The spacetime-patch diffusion transformer: one network for every task, because each latent frame has its own noise level."""
+
+from functools import lru_cache
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from model.layers import ModulatedBlock, PlainBlock, SigmaEmbedding, rms_norm
+from model.rope import positions, rotation
+from model.shapes import LatentShape
+
+
+class SpacetimeTransformer(ModelMixin, ConfigMixin):
+    """Predicts the velocity `noise - x0` of noisy latents of any size under text.
+
+    Latents are cut into 1 x p x p patches; text states pass a small trained stack and join the patches in self-attention.
+    Text is padded with a learned token to `max_text_tokens`, so no mask is needed and attention stays on its fast path.
+    """
+
+    _supports_gradient_checkpointing = False
+
+    @register_to_config
+    def __init__(
+        self,
+        *,
+        latent_channels: int = 16,
+        patch_size: int = 2,
+        dim: int = 256,
+        num_heads: int = 4,
+        num_blocks: int = 8,
+        num_text_blocks: int = 1,
+        mlp_ratio: int = 4,
+        text_dim: int = 384,
+        max_text_tokens: int = 24,
+    ) -> None:
+        super().__init__()
+        self.patch_size, self.head_dim, self.max_text_tokens = patch_size, dim // num_heads, max_text_tokens
+        patch_dim = latent_channels * patch_size**2
+        self.patch_in = nn.Linear(patch_dim, dim)
+        self.text_in = nn.Linear(text_dim, dim)
+        self.text_padding = nn.Parameter(torch.randn(dim) * 0.02)
+        self.text_blocks = nn.ModuleList(PlainBlock(dim, num_heads, mlp_ratio) for _ in range(num_text_blocks))
+        self.sigma_embedding = SigmaEmbedding(dim)
+        self.text_level = nn.Parameter(torch.randn(dim) * 0.02)
+        self.modulation = nn.Linear(dim, 6 * dim)
+        self.blocks = nn.ModuleList(ModulatedBlock(dim, num_heads, mlp_ratio) for _ in range(num_blocks))
+        self.out_modulation = nn.Linear(dim, 2 * dim)
+        self.patch_out = nn.Linear(dim, patch_dim)
+        self._start_as_identity()
+
+    def _start_as_identity(self) -> None:
+        """Zero gates and output, so that every block begins as the identity and training starts calm."""
+        for layer in (self.modulation, self.out_modulation, self.patch_out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def embed_text(
+        self, states: Float[Tensor, "b l text_dim"], is_token: Bool[Tensor, "b l"]
+    ) -> Float[Tensor, "b l dim"]:
+        """Text states as `max_text_tokens` tokens of the network; places without a token hold the learned padding."""
+        states, is_token = states[:, : self.max_text_tokens], is_token[:, : self.max_text_tokens]
+        missing = self.max_text_tokens - states.shape[1]
+        states, is_token = nn.functional.pad(states, (0, 0, 0, missing)), nn.functional.pad(is_token, (0, missing))
+        x = torch.where(is_token[..., None], self.text_in(states), self.text_padding.to(states.dtype))
+        order = torch.zeros(states.shape[1], 3, device=states.device)
+        order[:, 0] = torch.arange(states.shape[1], device=states.device)
+        turn = rotation(order, self.head_dim)
+        for block in self.text_blocks:
+            x = block(x, turn)
+        return x
+
+    def forward(
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        sigma: Float[Tensor, "b t"],
+        text_states: Float[Tensor, "b l text_dim"],
+        text_is_token: Bool[Tensor, "b l"],
+    ) -> Float[Tensor, "b c t h w"]:
+        """The velocity of each latent, where `sigma` is the noise level of each latent frame."""
+        p = self.patch_size
+        grid = LatentShape(latents.shape[2], latents.shape[3] // p, latents.shape[4] // p)
+        patches = rearrange(latents, "b c t (h p) (w q) -> b (t h w) (c p q)", p=p, q=p)
+        text = self.embed_text(text_states, text_is_token)
+        x = torch.cat([text, self.patch_in(patches).to(text.dtype)], dim=1)
+        level = torch.cat([self.text_level.expand(len(sigma), 1, -1), self.sigma_embedding(sigma)], dim=1)
+        level = nn.functional.silu(level)
+        modulation = rearrange(self.modulation(level), "b f (k d) -> b f k d", k=6)
+        turn, frame_of_token = token_layout(grid, text.shape[1], self.head_dim, latents.device)
+        for block in self.blocks:
+            x = block(x, modulation, frame_of_token, turn)
+        num_text = text.shape[1]
+        shift, scale = self.out_modulation(level)[:, frame_of_token[num_text:]].chunk(2, dim=-1)
+        patches = self.patch_out(rms_norm(x[:, num_text:]) * (1 + scale) + shift)
+        return rearrange(
+            patches, "b (t h w) (c p q) -> b c t (h p) (w q)", t=grid.num_frames, h=grid.height, w=grid.width, p=p, q=p
+        )
+
+
+@lru_cache(maxsize=64)
+def token_layout(grid: LatentShape, num_text: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rotary angles of every token, and the modulation row of every token (0 for text, 1 + frame for patches)."""
+    turn = rotation(positions(grid, num_text, device), head_dim)
+    frames = torch.arange(grid.num_frames, device=device).repeat_interleave(grid.height * grid.width) + 1
+    return turn, torch.cat([torch.zeros(num_text, dtype=torch.long, device=device), frames])

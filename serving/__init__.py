@@ -1,0 +1,1 @@
+"""The served model: engine, durable jobs, the Videos API on Ray Serve."""

@@ -1,0 +1,118 @@
+"""The server as a Ray Serve application, and how the command line starts and stops it."""
+
+import logging
+import socket
+import time
+from dataclasses import dataclass
+
+import httpx
+import ray
+from ray import serve
+from ray.serve import Application
+
+from model.errors import CapacityError, StageError
+from serving.config import ServeConfig
+from serving.ingress import Ingress
+from serving.registry import ModelRegistry
+from serving.replica import ModelReplica
+
+logger = logging.getLogger(__name__)
+
+APPLICATION = "skyloom"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server."""
+
+    config: ServeConfig
+    owns_ray: bool
+    started_in_s: float
+
+    @property
+    def base_url(self) -> str:
+        """What the SDK takes as `base_url`."""
+        return f"{self.config.url}/v1"
+
+
+def build(config: ServeConfig) -> Application:
+    """The application: `serve run serving.app:build database_url=… storage=… tracking_uri=…` takes it, and `start`."""
+    resources = {"num_cpus": config.num_cpus, "num_gpus": config.num_gpus}
+    model = ModelReplica.options(num_replicas=config.num_model_replicas, ray_actor_options=resources)
+    # the ingress waits for the database and the disk; a whole core for it would starve the model on small machines
+    api = Ingress.options(ray_actor_options={"num_cpus": 0})
+    return api.bind(config, model.bind(config))
+
+
+def start(config: ServeConfig) -> Server:
+    """A server whose model is loaded and whose API answers; starts a local Ray when none is connected.
+
+    Raises:
+        RegistryError: the alias names no model version.
+        CapacityError: the port is taken, or the server is not ready in time.
+        StageError: a replica could not be made, the model not being loadable for example.
+    """
+    began = time.monotonic()
+    ModelRegistry(config.tracking_uri).resolve(config.model_name, config.model_alias)
+    _check_port(config)
+    config.storage.mkdir(parents=True, exist_ok=True)
+    owns_ray = not ray.is_initialized()
+    if owns_ray:
+        ray.init(include_dashboard=False, dashboard_host="127.0.0.1", log_to_driver=False)
+    server = Server(config, owns_ray, 0.0)
+    try:
+        serve.start(http_options={"host": config.host, "port": config.port})
+        _deploy(config)
+        _await_ready(config)
+    except BaseException:
+        stop(server)
+        raise
+    return Server(config, owns_ray, time.monotonic() - began)
+
+
+def stop(server: Server) -> None:
+    """Ends the server; a job under way goes back to the table for the next one."""
+    serve.shutdown()
+    if server.owns_ray:
+        ray.shutdown()
+
+
+def _deploy(config: ServeConfig) -> None:
+    try:
+        serve.run(build(config), name=APPLICATION, route_prefix="/")
+    except RuntimeError as error:  # what Serve raises when a replica cannot be made
+        found = serve.status().applications.get(APPLICATION)
+        deployments = found.deployments.values() if found else ()
+        # a message is a whole traceback, and its last line the error itself
+        reasons = [deployment.message.strip().splitlines()[-1] for deployment in deployments if deployment.message]
+        raise StageError(f"the server did not start: {'; '.join(reasons) or error}") from error
+
+
+def _check_port(config: ServeConfig) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.host, config.port))
+        except OSError as error:
+            raise CapacityError(
+                f"cannot listen on {config.host}:{config.port} ({error.strerror}); "
+                "stop what uses it or choose another port"
+            ) from error
+
+
+def _await_ready(config: ServeConfig) -> None:
+    deadline = time.monotonic() + config.start_timeout_s
+    last = "no answer"
+    while time.monotonic() < deadline:
+        try:
+            reply = httpx.get(f"{config.url}/healthz", timeout=5)
+        except httpx.TransportError as error:
+            last = repr(error)
+        else:
+            if reply.status_code == 200:
+                return
+            last = reply.text
+        time.sleep(0.1)
+    raise CapacityError(
+        f"{config.url} was not ready within {config.start_timeout_s:g} s: {last}; see the logs of Ray Serve"
+    )

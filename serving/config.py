@@ -1,0 +1,43 @@
+"""The settings of a server: where it listens, what it serves, where jobs and files live."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field
+
+from model.config import Config
+
+
+class ServeConfig(Config):
+    """Everything that a server needs to know; the same object reaches every replica."""
+
+    host: str = Field("127.0.0.1", description="address to listen on; loopback unless said otherwise")
+    port: int = Field(8000, ge=1, le=65535, description="TCP port of the HTTP API")
+    database_url: str = Field(description="job table: sqlite:////abs/path.db or postgresql+psycopg://…")
+    storage: Path = Field(description="folder for finished videos, thumbnails and spritesheets")
+    tracking_uri: str = Field(description="MLflow store that holds the model registry")
+    model_name: str = Field("skyloom", min_length=1, description="name of the registered model")
+    model_alias: str = Field("champion", min_length=1, description="registry alias to serve and to follow")
+    num_cpus: float = Field(1.0, gt=0, description="CPU cores (and torch threads) of the model replica")
+    num_gpus: float = Field(0.0, ge=0, description="GPUs of the model replica")
+    num_model_replicas: int = Field(1, ge=1, description="replicas that pull jobs from the table")
+    lease_s: float = Field(20.0, gt=0, description="a job whose worker is silent this long is given to another")
+    max_attempts: int = Field(3, ge=1, description="a job that lost its worker this often fails")
+    poll_interval_s: float = Field(0.1, gt=0, description="how often an idle replica looks for a job")
+    alias_poll_s: float = Field(2.0, gt=0, description="how often a replica checks whether the alias moved")
+    max_queued_jobs: int = Field(1000, ge=1, description="jobs waiting at once before new ones get 429")
+    max_body_bytes: int = Field(32 * 2**20, ge=1024, description="largest request body, refused before parsing")
+    max_video_px: int = Field(2**22, ge=1, description="largest width x height x frames of one video")
+    start_timeout_s: float = Field(180.0, gt=0, description="how long start() waits for the model to be ready")
+
+    @classmethod
+    def at(cls, folder: Path, *, tracking_uri: str, **changes: object) -> Self:
+        """The usual settings of one machine: the job table and the result files below `folder`."""
+        folder = folder.resolve()
+        settings = {"database_url": f"sqlite:///{folder / 'jobs.db'}", "storage": folder / "files"}
+        return cls.model_validate(settings | {"tracking_uri": tracking_uri} | changes)
+
+    @property
+    def url(self) -> str:
+        """The address of the server, without the `/v1` that the SDK's base_url wants."""
+        return f"http://{self.host}:{self.port}"

@@ -1,0 +1,164 @@
+"""Weights to files, without HTTP, jobs or Ray: one request in, progress on the way, the finished files out."""
+
+import math
+import os
+import shutil
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, get_args
+from uuid import uuid4
+
+import numpy as np
+from PIL import Image
+
+from data.video import write_mp4
+from model.errors import StageError
+from model.shapes import Compression, VideoShape
+from model.weights import file_digest
+from serving.limits import ModelFacts
+from serving.storage import FILE_NAMES, Variant
+
+_SAMPLED_PERCENT = 90  # the rest is decoding and encoding
+_SPRITES = 16
+
+
+class SamplingStep(Protocol):
+    """How far the sampler is."""
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        ...
+
+    @property
+    def num_steps(self) -> int:
+        """Steps in all."""
+        ...
+
+
+class VideoPipeline(Protocol):
+    """What the engine needs of a model; `model.pipeline.SkyloomPipeline` is one."""
+
+    @property
+    def fps(self) -> float:
+        """Frame rate of what it makes."""
+        ...
+
+    @property
+    def compression(self) -> Compression:
+        """Pixels per latent cell."""
+        ...
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        shape: VideoShape,
+        *,
+        seeds: Sequence[int],
+        num_steps: int | None = ...,
+        guidance_scale: float | None = ...,
+        negative_prompt: str = ...,
+    ) -> Generator[SamplingStep, None, list[np.ndarray]]:
+        """Yields after each step; returns frames, uint8 T H W C."""
+        ...
+
+
+class LoadedModel(NamedTuple):
+    """A model in memory, with what clients must know of it."""
+
+    pipeline: VideoPipeline
+    facts: ModelFacts
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderTask:
+    """One video to make."""
+
+    prompt: str
+    shape: VideoShape
+    seed: int
+    num_steps: int
+    guidance_scale: float
+    negative_prompt: str = ""
+
+
+def render(pipeline: VideoPipeline, task: RenderTask, folder: Path) -> Generator[int, None, dict[Variant, Any]]:
+    """Yields progress in percent; returns name, sha256 and size of each file, all of them whole in `folder`.
+
+    The folder appears at once with everything in it, or not at all.
+
+    Raises:
+        StageError: the model gave something else than the frames that were asked for.
+    """
+    sampler = pipeline.generate(
+        [task.prompt],
+        task.shape,
+        seeds=[task.seed],
+        num_steps=task.num_steps,
+        guidance_scale=task.guidance_scale,
+        negative_prompt=task.negative_prompt,
+    )
+    frames = (yield from _progress(sampler))[0]
+    if frames.shape != (*task.shape, 3) or frames.dtype != np.uint8:
+        raise StageError(
+            f"the model gave frames {frames.shape} {frames.dtype} for {task.shape}; is it a Skyloom pipeline?"
+        )
+    yield _SAMPLED_PERCENT
+    return write_files(frames, pipeline.fps, folder)
+
+
+def write_files(frames: np.ndarray, fps: float, folder: Path) -> dict[Variant, Any]:
+    """Name, sha256 and size of the video, its thumbnail and its spritesheet, written to `folder` all at once."""
+    draft = folder.with_name(f".{folder.name}.{uuid4().hex}")
+    draft.mkdir(parents=True)
+    try:
+        write_mp4(draft / FILE_NAMES["video"], frames, fps)
+        Image.fromarray(frames[len(frames) // 2]).save(draft / FILE_NAMES["thumbnail"], quality=90)
+        Image.fromarray(spritesheet(frames)).save(draft / FILE_NAMES["spritesheet"], quality=90)
+        files = {variant: _facts(draft / FILE_NAMES[variant]) for variant in get_args(Variant)}
+        _sync(draft)
+        shutil.rmtree(folder, ignore_errors=True)  # an earlier try of the same attempt
+        draft.replace(folder)
+        _sync(folder.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return files
+
+
+def spritesheet(frames: np.ndarray) -> np.ndarray:
+    """Up to 16 frames, evenly spread, in a grid read like text; uint8 H W C."""
+    chosen = frames[np.linspace(0, len(frames) - 1, min(_SPRITES, len(frames))).round().astype(int)]
+    num_columns = math.ceil(math.sqrt(len(chosen)))
+    num_rows = math.ceil(len(chosen) / num_columns)
+    height, width = frames.shape[1:3]
+    sheet = np.zeros((num_rows * height, num_columns * width, 3), np.uint8)
+    for index, frame in enumerate(chosen):
+        row, column = divmod(index, num_columns)
+        sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = frame
+    return sheet
+
+
+def _progress(
+    sampler: Generator[SamplingStep, None, list[np.ndarray]],
+) -> Generator[int, None, list[np.ndarray]]:
+    while True:
+        try:
+            done = next(sampler)
+        except StopIteration as stop:
+            return stop.value
+        yield _SAMPLED_PERCENT * done.step // max(done.num_steps, 1)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    _sync(path)
+    return {"name": path.name, "sha256": file_digest(path), "num_bytes": path.stat().st_size}
+
+
+def _sync(path: Path) -> None:
+    """Makes a file or a folder's entries survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,87 @@
+"""Request bodies to plain fields, whatever the encoding: JSON, multipart (what the SDK sends), urlencoded.
+
+Nested fields come as bracket keys: `video[id]=…`, `nested[a][]=1`.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from serving.errors import ApiError, invalid
+
+_MAX_FIELDS = 64
+_MAX_FILES = 4
+_MAX_FIELD_BYTES = 256 * 1024
+_MAX_DEPTH = 8
+_KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
+
+
+async def read_fields(request: Request) -> dict[str, Any]:
+    """The fields of a request body; multipart and urlencoded values are strings or `UploadFile`s.
+
+    Raises:
+        ApiError: 400 when the body is malformed, 415 when its encoding is another.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        return _parse_json(await request.body())
+    if kind not in ("multipart/form-data", "application/x-www-form-urlencoded"):
+        message = f"Content-Type {kind[:80]!r} is not supported; send application/json or multipart/form-data."
+        raise ApiError(415, message)
+    try:
+        form = await request.form(max_files=_MAX_FILES, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
+    except (HTTPException, LookupError, UnicodeError) as error:
+        message = error.detail if isinstance(error, HTTPException) else str(error)
+        raise invalid(f"The form could not be read: {message}", param=None, code="invalid_form") from error
+    return nest(_present(form.multi_items()))
+
+
+def nest(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Fields with bracket keys as nested objects and lists.
+
+    Raises:
+        ApiError: a key is malformed, given twice, or is a value in one place and an object in another.
+    """
+    fields: dict[str, Any] = {}
+    for key, value in pairs:
+        match = _KEY.fullmatch(key)
+        path = [match[1], *re.findall(r"\[([^\[\]]*)\]", match[2])] if match else []
+        if not path or len(path) > _MAX_DEPTH or "" in path[:-1]:
+            raise invalid(f"Malformed field name {key[:80]!r}.", param=None, code="invalid_form")
+        _put(fields, path, value, key)
+    return fields
+
+
+def _put(fields: dict[str, Any], path: list[str], value: Any, key: str) -> None:
+    is_list = path[-1] == "" and len(path) > 1
+    *parents, last = path[:-1] if is_list else path
+    for parent in parents:
+        fields = fields.setdefault(parent, {})
+        if not isinstance(fields, dict):
+            raise invalid(f"Field {key[:80]!r} is given in two forms.", param=path[0], code="invalid_form")
+    if is_list and isinstance(fields.setdefault(last, []), list):
+        fields[last].append(value)
+    elif last in fields:
+        raise invalid(f"Field {key[:80]!r} is given twice.", param=path[0], code="invalid_form")
+    else:
+        fields[last] = value
+
+
+def _present(pairs: Iterable[tuple[str, str | UploadFile]]) -> list[tuple[str, str | UploadFile]]:
+    # the SDK sends an empty file part when the real value is a bracket field beside it
+    return [(key, value) for key, value in pairs if not (isinstance(value, UploadFile) and value.size == 0)]
+
+
+def _parse_json(body: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise invalid("The request body is not valid JSON.", param=None, code="invalid_json") from error
+    if not isinstance(fields, dict):
+        raise invalid("The request body must be a JSON object.", param=None, code="invalid_type")
+    return fields

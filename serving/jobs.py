@@ -1,0 +1,261 @@
+"""The durable job table: an id once given is never lost, ends completed or failed, and has at most one result.
+
+Workers pull. A claim gives a lease (time) and a fence (a number that only grows); every write of a worker names its
+fence, so one that slept through its lease is refused. A job whose lease ran out is claimed again, its status staying
+`in_progress`: what a client sees only ever moves forward.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy import Select, and_, func, or_, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from serving.tables import Job, ServedModel, open_database
+
+RETRY_WINDOW_S = 600.0  # how long the SDK's own retry of a lost reply can take, with room
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """What a client asked for, checked and complete: the same row gives the same bytes on any attempt."""
+
+    model: str
+    prompt: str
+    seconds: str
+    size: str
+    settings: dict[str, Any]
+    fingerprint: str = ""
+    owner: str = ""
+    idempotency_key: str | None = None
+    is_retry: bool = False
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to work on one job, until the lease runs out and another claims it."""
+
+    job: Job
+    fence: int
+
+
+class Page(NamedTuple):
+    """One page of a listing."""
+
+    jobs: Sequence[Job]
+    has_more: bool
+
+
+class UnknownCursorError(LookupError):
+    """A listing was asked to go on after a job that never existed."""
+
+
+class IdempotencyConflictError(ValueError):
+    """An idempotency key came back with another request."""
+
+
+class JobTable:
+    """The jobs of one server; safe from many threads, processes and machines at once."""
+
+    def __init__(self, url: str, *, max_attempts: int = 3, clock: Callable[[], float] = time.time) -> None:
+        self._engine = open_database(url)
+        self._reader = self._engine.execution_options(read_only=True)
+        self._max_attempts = max_attempts
+        self._clock = clock
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._engine.dispose()
+
+    # the client's side
+
+    def create(self, new: NewJob) -> tuple[Job, bool]:
+        """The job, and whether it is new: a repeated request gets the job that it already made.
+
+        Raises:
+            IdempotencyConflictError: the key was used before, with another request.
+        """
+        try:
+            with self._write() as session:
+                known = self._repeated(session, new)
+                if known is not None:
+                    return known, False
+                job = self._row(new)
+                session.add(job)
+        except IntegrityError:  # on PostgreSQL the same key may have been inserted since we looked
+            with self._read() as session:
+                known = self._repeated(session, new)
+            if known is None:
+                raise
+            return known, False
+        return job, True
+
+    def get(self, job_id: str) -> Job | None:
+        """The job, or None when it never was or is deleted."""
+        with self._read() as session:
+            return session.scalars(_alive().where(Job.id == job_id)).one_or_none()
+
+    def list(self, *, after: str | None = None, limit: int = 20, order: Literal["asc", "desc"] = "desc") -> Page:
+        """Jobs by creation, beginning behind the job `after`, which may be deleted by now.
+
+        Raises:
+            UnknownCursorError: no job `after` ever existed.
+        """
+        query = _alive().order_by(Job.sequence.asc() if order == "asc" else Job.sequence.desc()).limit(limit + 1)
+        with self._read() as session:
+            if after is not None:
+                cursor = session.scalar(select(Job.sequence).where(Job.id == after))
+                if cursor is None:
+                    raise UnknownCursorError(after)
+                query = query.where(Job.sequence > cursor if order == "asc" else Job.sequence < cursor)
+            jobs = session.scalars(query).all()
+        return Page(jobs[:limit], has_more=len(jobs) > limit)
+
+    def delete(self, job_id: str) -> bool:
+        """Whether there was such a job; it is gone now, and a worker that has it is refused from here on."""
+        gone = {"deleted_s": self._clock(), "idempotency_key": None, "prompt": "", "settings": {}, "fingerprint": ""}
+        statement = update(Job).where(Job.id == job_id, Job.deleted_s.is_(None)).values(gone).returning(Job.id)
+        with self._write() as session:
+            return session.scalar(statement) is not None
+
+    def num_waiting(self, before: Job | None = None) -> int:
+        """Jobs that no worker has begun, or those of them that come before the given one."""
+        query = select(func.count()).where(Job.status == "queued", Job.deleted_s.is_(None))
+        if before is not None:
+            query = query.where(Job.sequence < before.sequence)
+        with self._read() as session:
+            return session.scalar(query) or 0
+
+    def recent_duration_s(self, num_jobs: int = 8) -> float | None:
+        """Mean seconds from start to end of the last completed jobs, or None before the first."""
+        recent = (
+            select((Job.completed_s - Job.started_s).label("duration_s"))
+            .where(Job.status == "completed")
+            .order_by(Job.sequence.desc())
+            .limit(num_jobs)
+            .subquery()
+        )
+        with self._read() as session:
+            return session.scalar(select(func.avg(recent.c.duration_s)))
+
+    # the worker's side
+
+    def claim(self, worker: str, *, lease_s: float) -> Lease | None:
+        """The oldest job that waits or has lost its worker, now leased; None when there is none.
+
+        A job that lost its worker `max_attempts` times is failed here instead: it may be what kills them.
+        """
+        now = self._clock()
+        lost = and_(Job.status == "in_progress", Job.lease_until_s < now)
+        exhausted = _ended("failed", now) | {
+            "error_code": "attempts_exhausted",
+            "error_message": f"The worker was lost {self._max_attempts} times while making this video.",
+        }
+        mine = {"status": "in_progress", "fence": Job.fence + 1, "attempts": Job.attempts + 1, "worker": worker}
+        oldest = (
+            select(Job.sequence)
+            .where(Job.deleted_s.is_(None), or_(Job.status == "queued", lost))
+            .order_by(Job.sequence)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+            .scalar_subquery()
+        )
+        with self._write() as session:
+            session.execute(update(Job).where(lost, Job.attempts >= self._max_attempts).values(exhausted))
+            times = {"lease_until_s": now + lease_s, "started_s": func.coalesce(Job.started_s, now)}
+            job = session.scalar(update(Job).where(Job.sequence == oldest).values(mine | times).returning(Job))
+        return None if job is None else Lease(job, job.fence)
+
+    def renew(self, lease: Lease, *, lease_s: float, progress: int | None = None) -> bool:
+        """Whether the lease is still held, now for `lease_s` more; False means: stop, another has the job."""
+        values: dict[str, Any] = {"lease_until_s": self._clock() + lease_s}
+        if progress is not None:
+            values["progress"] = min(max(progress, 0), 99)
+        return self._write_fenced(lease, values)
+
+    def complete(self, lease: Lease, result: dict[str, Any]) -> bool:
+        """Whether the result was taken; False when the fence is no longer live, and the result must be thrown away."""
+        return self._write_fenced(lease, _ended("completed", self._clock()) | {"progress": 100, "result": result})
+
+    def fail(self, lease: Lease, *, code: str, message: str) -> bool:
+        """Whether the failure was taken; False when the fence is no longer live."""
+        error = {"error_code": code, "error_message": message}
+        return self._write_fenced(lease, _ended("failed", self._clock()) | error)
+
+    def release(self, lease: Lease) -> bool:
+        """Whether the job was handed back at once, the attempt not counted: for a worker that is asked to stop."""
+        return self._write_fenced(lease, {"lease_until_s": 0.0, "attempts": Job.attempts - 1})
+
+    # what is served
+
+    def publish(self, name: str, *, version: str, facts: dict[str, Any]) -> None:
+        """Tells every ingress which model version is served and what it can make."""
+        now = self._clock()
+        with self._write() as session:
+            session.merge(ServedModel(name=name, version=version, facts=facts, loaded_s=now, seen_s=now))
+
+    def mark_seen(self, name: str) -> None:
+        """Tells every ingress that a replica of the model lives."""
+        with self._write() as session:
+            session.execute(update(ServedModel).where(ServedModel.name == name).values(seen_s=self._clock()))
+
+    def served(self, name: str) -> ServedModel | None:
+        """The model version that the replicas serve, or None before the first has loaded."""
+        with self._read() as session:
+            return session.get(ServedModel, name)
+
+    def _write_fenced(self, lease: Lease, values: dict[str, Any]) -> bool:
+        live = (Job.id == lease.job.id, Job.fence == lease.fence, Job.status == "in_progress", Job.deleted_s.is_(None))
+        with self._write() as session:
+            return session.scalar(update(Job).where(*live).values(values).returning(Job.id)) is not None
+
+    def _row(self, new: NewJob) -> Job:
+        return Job(
+            id=f"video_{secrets.token_hex(16)}",
+            status="queued",
+            created_s=self._clock(),
+            model=new.model,
+            prompt=new.prompt,
+            seconds=new.seconds,
+            size=new.size,
+            settings=new.settings,
+            owner=new.owner,
+            fingerprint=new.fingerprint,
+            idempotency_key=new.idempotency_key,
+        )
+
+    def _repeated(self, session: Session, new: NewJob) -> Job | None:
+        mine = _alive().where(Job.owner == new.owner)
+        if new.idempotency_key is not None:
+            known = session.scalars(mine.where(Job.idempotency_key == new.idempotency_key)).one_or_none()
+            if known is not None and known.fingerprint != new.fingerprint:
+                raise IdempotencyConflictError(new.idempotency_key)
+            return known
+        if not new.is_retry:
+            return None
+        since = self._clock() - RETRY_WINDOW_S
+        same = mine.where(Job.fingerprint == new.fingerprint, Job.created_s >= since)
+        return session.scalars(same.order_by(Job.sequence.desc()).limit(1)).one_or_none()
+
+    @contextmanager
+    def _write(self) -> Iterator[Session]:
+        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def _read(self) -> Iterator[Session]:
+        with Session(self._reader, expire_on_commit=False) as session, session.begin():
+            yield session
+
+
+def _alive() -> Select[Job]:
+    return select(Job).where(Job.deleted_s.is_(None))
+
+
+def _ended(status: str, now: float) -> dict[str, Any]:
+    return {"status": status, "completed_s": now, "lease_until_s": None}

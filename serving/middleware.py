@@ -1,0 +1,99 @@
+"""The outermost layer of the API: a request id on each reply, bounded bodies, and no reply outside the envelope."""
+
+import json
+import logging
+import secrets
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.errors import envelope, envelope_for_status
+
+_log = logging.getLogger(__name__)
+
+
+class BodyTooLargeError(Exception):
+    """A request body grew past its limit while it was read."""
+
+
+class Guard:
+    """ASGI middleware that stands before everything else, FastAPI's own error replies included."""
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        reply = _Reply(send, request_id=f"req_{secrets.token_hex(16)}")
+        declared = Headers(scope=scope).get("content-length", "0")
+        if not declared.isdigit() or int(declared[:20]) > self._max_body_bytes:
+            await reply.fail(413 if declared.isdigit() else 400, self._too_large())
+            return
+        try:
+            await self._app(scope, _bounded(receive, self._max_body_bytes), reply.send)
+        except BodyTooLargeError:
+            await reply.fail(413, self._too_large())
+        except Exception:
+            _log.exception("request %s failed: %s %s", reply.request_id, scope["method"], scope["path"])
+            await reply.fail(500, "The server had an error while processing your request. Report the x-request-id.")
+
+    def _too_large(self) -> str:
+        return f"The request body is larger than {self._max_body_bytes} bytes or its length is not a number."
+
+
+class _Reply:
+    """One reply on its way out; an error that is not JSON becomes an envelope."""
+
+    def __init__(self, send: Send, *, request_id: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self._started = False
+        self._replaced = False
+
+    async def send(self, message: Message) -> None:
+        """Passes a message on, with the request id on its head."""
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            if message["status"] >= 400 and headers.get("content-type") != "application/json":
+                self._replaced = True
+                await self._send_error(message["status"], envelope_for_status(message["status"]))
+                return
+            self._started = True
+            headers["x-request-id"] = self.request_id
+            headers["x-content-type-options"] = "nosniff"
+        if not self._replaced:
+            await self._send(message)
+
+    async def fail(self, status: int, message: str) -> None:
+        """Answers with an error, unless the reply is under way; then only cutting it short is honest."""
+        if self._started or self._replaced:
+            raise RuntimeError(f"request {self.request_id} failed after its reply had begun")
+        code = envelope_for_status(status)["error"]["code"]
+        await self._send_error(status, envelope(status, message, code=code))
+
+    async def _send_error(self, status: int, body: dict[str, object]) -> None:
+        payload = json.dumps(body).encode()
+        self._started = True
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(payload)).encode())]
+        headers.append((b"x-request-id", self.request_id.encode()))
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": payload})
+
+
+def _bounded(receive: Receive, max_bytes: int) -> Receive:
+    """A `receive` that raises once more than `max_bytes` have come: a chunked body declares no length."""
+    num_bytes = 0
+
+    async def bounded() -> Message:
+        nonlocal num_bytes
+        message = await receive()
+        num_bytes += len(message.get("body", b""))
+        if num_bytes > max_bytes:
+            raise BodyTooLargeError
+        return message
+
+    return bounded

@@ -1,0 +1,56 @@
+"""The model deployment: a replica that loads the registry's champion and pulls jobs from the table."""
+
+import logging
+import os
+import socket
+
+import torch
+from ray import serve
+
+from model.errors import CapacityError
+from serving.config import ServeConfig
+from serving.jobs import JobTable
+from serving.loader import load_model
+from serving.registry import ModelRegistry
+from serving.worker import Worker
+
+
+@serve.deployment(
+    name="model",
+    max_ongoing_requests=8,
+    max_constructor_retry_count=2,
+    health_check_period_s=5,
+    graceful_shutdown_timeout_s=15,
+)
+class ModelReplica:
+    """Holds one model; ready once it is loaded."""
+
+    def __init__(self, config: ServeConfig) -> None:
+        logging.getLogger("serving").setLevel(logging.INFO)
+        torch.set_num_threads(max(1, int(config.num_cpus)))
+        self._jobs = JobTable(config.database_url, max_attempts=config.max_attempts)
+        self._worker = Worker(
+            config,
+            name=f"{socket.gethostname()}:{os.getpid()}",
+            jobs=self._jobs,
+            registry=ModelRegistry(config.tracking_uri),
+            load=load_model,
+        )
+        self._worker.start()
+
+    def check_health(self) -> None:
+        """Serve calls this now and then, and replaces a replica that raises.
+
+        Raises:
+            CapacityError: a thread of the worker died.
+        """
+        if not self._worker.is_alive:
+            raise CapacityError("a thread of the model's worker died; see its log above for the reason")
+
+    def version(self) -> str:
+        """The model version in memory."""
+        return self._worker.facts.version if self._worker.facts else ""
+
+    def __del__(self) -> None:
+        if hasattr(self, "_worker"):
+            self._worker.stop()

@@ -1,0 +1,208 @@
+"""The objects of the OpenAI Videos wire format, and requests parsed into them."""
+
+import secrets
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from model.config import digest_of
+from serving.errors import from_validation, invalid
+from serving.jobs import NewJob, Page
+from serving.limits import LimitError, ModelFacts, shape_of
+from serving.tables import Job, JobStatus, ServedModel
+
+
+def _without_nul(value: str) -> str:
+    if "\0" in value:  # PostgreSQL cannot store it
+        raise ValueError("the text holds a NUL character")
+    return value
+
+
+def _number_as_text(value: Any) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:.6g}" if is_number else value
+
+
+_LONGEST_TEXT = 4096
+Text = Annotated[str, Field(max_length=_LONGEST_TEXT), AfterValidator(_without_nul)]
+Prompt = Annotated[str, Field(min_length=1, max_length=_LONGEST_TEXT), AfterValidator(_without_nul)]
+
+
+class CreateVideo(BaseModel):
+    """The body of `POST /v1/videos`: the SDK's own fields, then those that reach it through `extra_body`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: Prompt
+    model: Text | None = None
+    seconds: Annotated[Text, BeforeValidator(_number_as_text)] | None = None
+    size: Text | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    num_inference_steps: Annotated[int, Field(ge=1, le=200)] | None = None
+    guidance_scale: Annotated[float, Field(ge=0, le=30, allow_inf_nan=False)] | None = None
+    negative_prompt: Text = ""
+    fps: Annotated[float, Field(gt=0, le=240, allow_inf_nan=False)] | None = None
+
+
+class VideoError(BaseModel):
+    """Why a video failed."""
+
+    code: str
+    message: str
+
+
+class Video(BaseModel):
+    """A video job as clients see it; the fields after `size` are Skyloom's own."""
+
+    id: str
+    object: Literal["video"] = "video"
+    model: str
+    status: JobStatus
+    progress: int
+    created_at: int
+    completed_at: int | None = None
+    expires_at: int | None = None
+    error: VideoError | None = None
+    prompt: str | None = None
+    remixed_from_video_id: str | None = None
+    seconds: str
+    size: str
+    seed: int
+    num_inference_steps: int
+    guidance_scale: float
+    negative_prompt: str
+    fps: float
+    model_version: str | None = None
+    weights_digest: str | None = None
+
+    @classmethod
+    def of(cls, job: Job) -> "Video":
+        """The job as clients see it."""
+        result = job.result or {}
+        error = VideoError(code=job.error_code, message=job.error_message or "") if job.error_code else None
+        return cls.model_validate(
+            {
+                "id": job.id,
+                "model": job.model,
+                "status": job.status,
+                "progress": job.progress,
+                "created_at": int(job.created_s),
+                "completed_at": None if job.completed_s is None else int(job.completed_s),
+                "error": error,
+                "prompt": job.prompt,
+                "seconds": job.seconds,
+                "size": job.size,
+                "model_version": result.get("model_version"),
+                "weights_digest": result.get("weights_digest"),
+                **job.settings,
+                **({"fps": result["fps"]} if "fps" in result else {}),
+            }
+        )
+
+
+class VideoList(BaseModel):
+    """One page of videos; the SDK asks for the next one with `after=last_id` while `has_more`."""
+
+    object: Literal["list"] = "list"
+    data: list[Video]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+    @classmethod
+    def of(cls, page: Page) -> "VideoList":
+        """The page as clients see it."""
+        videos = [Video.of(job) for job in page.jobs]
+        ends = (videos[0].id, videos[-1].id) if videos else (None, None)
+        return cls(data=videos, has_more=page.has_more, first_id=ends[0], last_id=ends[1])
+
+
+class VideoDeleted(BaseModel):
+    """The reply to a deletion."""
+
+    id: str
+    object: Literal["video.deleted"] = "video.deleted"
+    deleted: Literal[True] = True
+
+
+class ModelCard(BaseModel):
+    """A served model: OpenAI's four fields, then what a client must know to ask for a possible video."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "skyloom"
+    facts: ModelFacts
+
+    @classmethod
+    def of(cls, served: ServedModel) -> "ModelCard":
+        """The served model as clients see it."""
+        return cls(id=served.name, created=int(served.loaded_s), facts=ModelFacts.model_validate(served.facts))
+
+
+class ModelList(BaseModel):
+    """The reply to `GET /v1/models`."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
+
+
+def parse_create(fields: dict[str, Any]) -> CreateVideo:
+    """The request in the body of `POST /v1/videos`.
+
+    Raises:
+        ApiError: 400 that names the first field at fault.
+    """
+    if "input_reference" in fields:
+        message = "'input_reference' is not supported by this server yet; send a prompt only."
+        raise invalid(message, param="input_reference", code="unsupported_parameter")
+    try:
+        return CreateVideo.model_validate(fields)
+    except ValidationError as error:
+        raise from_validation(error) from error
+
+
+def new_job(
+    request: CreateVideo,
+    facts: ModelFacts,
+    *,
+    max_video_px: int,
+    idempotency_key: str | None = None,
+    is_retry: bool = False,
+) -> NewJob:
+    """The job that a request asks for, each open field settled, the seed included: a second attempt repeats the first.
+
+    Raises:
+        ApiError: 400 when the served model cannot make it, with the nearest that it can.
+    """
+    if request.model not in (None, facts.name):
+        message = f"The model {request.model!r} does not exist; this server has {facts.name!r}."
+        raise invalid(message, param="model", code="model_not_found")
+    if request.fps not in (None, facts.fps):
+        message = f"fps={request.fps:g} is not possible: the model makes {facts.fps:g} frames per second."
+        raise invalid(message, param="fps")
+    seconds, size = request.seconds or facts.default_seconds, request.size or facts.default_size
+    try:
+        shape_of(seconds, size, facts, max_video_px=max_video_px)
+    except LimitError as error:
+        raise invalid(str(error), param=error.param) from error
+    return NewJob(
+        model=facts.name,
+        prompt=request.prompt,
+        seconds=seconds,
+        size=size,
+        settings=_settings(request, facts),
+        fingerprint=digest_of(request.model_dump()),
+        idempotency_key=idempotency_key,
+        is_retry=is_retry,
+    )
+
+
+def _settings(request: CreateVideo, facts: ModelFacts) -> dict[str, Any]:
+    return {
+        "seed": secrets.randbelow(2**31) if request.seed is None else request.seed,
+        "num_inference_steps": request.num_inference_steps or facts.num_steps,
+        "guidance_scale": facts.guidance_scale if request.guidance_scale is None else request.guidance_scale,
+        "negative_prompt": request.negative_prompt,
+        "fps": facts.fps,
+    }

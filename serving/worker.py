@@ -1,0 +1,192 @@
+"""The loop of a model replica: claim a job, render it under a lease, hand in the result; then look at the alias."""
+
+import errno
+import logging
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Protocol
+
+from model.errors import SkyloomError
+from serving.config import ServeConfig
+from serving.engine import LoadedModel, RenderTask, render
+from serving.jobs import JobTable, Lease
+from serving.limits import ModelFacts, shape_of
+from serving.registry import RegisteredModel
+from serving.storage import VideoStorage
+
+logger = logging.getLogger(__name__)
+
+_PROGRESS_EVERY_S = 0.25  # each report is a durable commit
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+
+class Registry(Protocol):
+    """What the worker needs of the model registry."""
+
+    def resolve(self, name: str, alias: str) -> RegisteredModel:
+        """The version that an alias names now."""
+        ...
+
+    def fetch(self, model: RegisteredModel) -> Path:
+        """The folder of a version."""
+        ...
+
+
+class Worker:
+    """One model in memory and two threads: one renders, one keeps the lease alive while it does."""
+
+    def __init__(
+        self,
+        config: ServeConfig,
+        *,
+        name: str,
+        jobs: JobTable,
+        registry: Registry,
+        load: Callable[[RegisteredModel, Path], LoadedModel],
+    ) -> None:
+        self._config = config
+        self._name = name
+        self._jobs = jobs
+        self._storage = VideoStorage(config.storage)
+        self._registry = registry
+        self._load = load
+        self._model: LoadedModel | None = None
+        self._lease: Lease | None = None
+        self._stop = threading.Event()
+        self._next_look = 0.0
+        self._threads = [threading.Thread(target=run, daemon=True) for run in (self._work, self._keep_alive)]
+
+    @property
+    def facts(self) -> ModelFacts | None:
+        """What the loaded model can make; None before `start`."""
+        return None if self._model is None else self._model.facts
+
+    def start(self) -> None:
+        """Loads the model, then begins to pull jobs.
+
+        Raises:
+            RegistryError: the alias names nothing that can be loaded.
+        """
+        self._take(self._registry.resolve(self._config.model_name, self._config.model_alias))
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Ends both threads; a job under way goes back to the table, its attempt not counted."""
+        self._stop.set()
+        deadline = time.monotonic() + timeout_s
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether both threads run."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def follow_alias(self) -> None:
+        """Loads what the alias names now, when that is another version; keeps the old model when it cannot."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + self._config.alias_poll_s
+        try:
+            wanted = self._registry.resolve(self._config.model_name, self._config.model_alias)
+            if self.facts is None or wanted.version != self.facts.version:
+                self._take(wanted)
+        except Exception:  # whatever is wrong with the new version, the old one still serves
+            logger.exception("cannot follow models:/%s@%s", self._config.model_name, self._config.model_alias)
+
+    def run_one(self) -> bool:
+        """Whether there was a job; it is completed, failed or lost to another worker now."""
+        lease = self._jobs.claim(self._name, lease_s=self._config.lease_s)
+        if lease is None:
+            return False
+        self._lease = lease
+        try:
+            self._render(lease)
+        except Exception as error:
+            self._storage.discard_attempt(lease.job, lease.fence)
+            self._jobs.fail(lease, **_reason(error))
+            logger.exception("job %s failed in attempt %d", lease.job.id, lease.job.attempts)
+        finally:
+            self._lease = None
+        return True
+
+    def _take(self, wanted: RegisteredModel) -> None:
+        started = time.monotonic()
+        self._model = self._load(wanted, self._registry.fetch(wanted))
+        logger.info("loaded %s version %s in %.1f s", wanted.name, wanted.version, time.monotonic() - started)
+        self._jobs.publish(wanted.name, version=wanted.version, facts=self._model.facts.model_dump(mode="json"))
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            self.follow_alias()
+            if not self.run_one():
+                self._stop.wait(self._config.poll_interval_s)
+
+    def _keep_alive(self) -> None:
+        while not self._stop.wait(self._config.lease_s / 4):
+            if (lease := self._lease) is not None:
+                self._jobs.renew(lease, lease_s=self._config.lease_s)
+            self._jobs.mark_seen(self._config.model_name)
+
+    def _render(self, lease: Lease) -> None:
+        assert self._model is not None
+        model, job = self._model, lease.job
+        folder = self._storage.attempt_folder(job, lease.fence)
+        with closing(render(model.pipeline, _task(lease, model.facts, self._config), folder)) as steps:
+            files = self._report(lease, steps)
+        if files is None:
+            return
+        result = {
+            "files": files,
+            "fps": model.facts.fps,
+            "model_version": model.facts.version,
+            "weights_digest": model.facts.weights_digest,
+        }
+        if self._jobs.complete(lease, result):
+            self._storage.keep_only(job, lease.fence)
+        else:
+            self._storage.discard_attempt(job, lease.fence)
+
+    def _report(self, lease: Lease, steps: Generator[int, None, Any]) -> Any | None:
+        """What the steps return, or None when the job was deleted, lost or handed back meanwhile."""
+        next_report = 0.0
+        while True:
+            try:
+                percent = next(steps)
+            except StopIteration as done:
+                return done.value
+            if self._stop.is_set():
+                self._jobs.release(lease)
+                return None
+            if time.monotonic() >= next_report:
+                next_report = time.monotonic() + _PROGRESS_EVERY_S
+                if not self._jobs.renew(lease, lease_s=self._config.lease_s, progress=percent):
+                    return None
+
+
+def _task(lease: Lease, facts: ModelFacts, config: ServeConfig) -> RenderTask:
+    # checked again: the model may have changed since the request was
+    shape = shape_of(lease.job.seconds, lease.job.size, facts, max_video_px=config.max_video_px)
+    settings = lease.job.settings
+    return RenderTask(
+        prompt=lease.job.prompt,
+        shape=shape,
+        seed=settings["seed"],
+        num_steps=settings["num_inference_steps"],
+        guidance_scale=settings["guidance_scale"],
+        negative_prompt=settings["negative_prompt"],
+    )
+
+
+def _reason(error: Exception) -> dict[str, str]:
+    """What the client is told; the rest stays in the log."""
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        return {"code": "insufficient_storage", "message": "The server has no space left for the video."}
+    if isinstance(error, SkyloomError):
+        return {"code": "generation_failed", "message": str(error)}
+    return {"code": "server_error", "message": "The video could not be made because of an error inside the server."}

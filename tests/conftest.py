@@ -1,0 +1,15 @@
+"""What every test may lean on: quiet services that keep to themselves, and one Prefect server for the session."""
+
+import os
+import tempfile
+
+# Services read these when they are imported, so they stand before every other import.
+_home = tempfile.mkdtemp(prefix="skyloom-tests-")
+os.environ |= {
+    "DO_NOT_TRACK": "1",
+    "MUJOCO_GL": "egl",
+    "PREFECT_HOME": f"{_home}/prefect",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "SKYLOOM_SERVICES": f"{_home}/services",
+}

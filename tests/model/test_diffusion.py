@@ -1,0 +1,54 @@
+"""The noise convention and the training patterns."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.diffusion import NoisePatterns, add_noise, draw_levels, shift_sigma, velocity_loss
+
+
+def test_ends_of_the_path_are_data_and_noise() -> None:
+    x0, noise = torch.randn(2, 4, 3, 2, 2), torch.randn(2, 4, 3, 2, 2)
+    torch.testing.assert_close(add_noise(x0, noise, torch.zeros(2, 3)), x0)
+    torch.testing.assert_close(add_noise(x0, noise, torch.ones(2, 3)), noise)
+
+
+def test_each_frame_has_its_own_level() -> None:
+    x0, noise = torch.zeros(1, 1, 3, 1, 1), torch.ones(1, 1, 3, 1, 1)
+    mixed = add_noise(x0, noise, torch.tensor([[0.0, 0.25, 1.0]]))
+    assert mixed.flatten().tolist() == pytest.approx([0, 0.25, 1])
+
+
+def test_the_true_velocity_has_no_loss_and_given_frames_do_not_count() -> None:
+    x0, noise = torch.randn(2, 4, 3, 2, 2), torch.randn(2, 4, 3, 2, 2)
+    is_noisy = torch.tensor([[True, True, False], [True, True, True]])
+    assert velocity_loss(noise - x0, x0, noise, is_noisy) == 0
+    wrong = (noise - x0).clone()
+    wrong[0, :, 2] += 5
+    assert velocity_loss(wrong, x0, noise, is_noisy) == 0
+    wrong[0, :, 1] += 1
+    assert velocity_loss(wrong, x0, noise, is_noisy) == pytest.approx(1 / 5, rel=1e-5)
+
+
+@given(st.integers(0, 2**31), st.integers(1, 8))
+def test_given_frames_are_clean_and_something_is_left_to_predict(seed: int, num_frames: int) -> None:
+    patterns = NoisePatterns(prefix=0.4, suffix=0.3, both_ends=0.3)
+    levels = draw_levels(16, num_frames, patterns, torch.Generator().manual_seed(seed))
+    assert levels.is_noisy.any(dim=1).all()
+    assert (levels.sigma[~levels.is_noisy] == 0).all()
+    assert ((levels.sigma[levels.is_noisy] > 0) & (levels.sigma[levels.is_noisy] < 1)).all()
+
+
+def test_patterns_come_in_their_shares() -> None:
+    patterns = NoisePatterns(prefix=0.25, suffix=0.25, both_ends=0.25)
+    is_noisy = draw_levels(4000, 6, patterns, torch.Generator().manual_seed(0)).is_noisy
+    first, last = is_noisy[:, 0], is_noisy[:, -1]
+    for share in ((~first & last), (first & ~last), (~first & ~last), (first & last)):
+        assert float(share.float().mean()) == pytest.approx(0.25, abs=0.03)
+
+
+@given(st.floats(0, 1), st.floats(1, 10))
+def test_shifting_keeps_the_ends_and_never_lowers(sigma: float, shift: float) -> None:
+    shifted = float(shift_sigma(torch.tensor(sigma, dtype=torch.float64), shift))
+    assert sigma - 1e-9 <= shifted <= 1 + 1e-9

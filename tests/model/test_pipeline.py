@@ -1,0 +1,76 @@
+"""The pipeline folder: save, load, refuse what was changed; videos of the asked size from text and given frames."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.errors import CheckpointError, ConfigError
+from model.pipeline import SkyloomPipeline, finish
+from model.sampling import GivenFrames
+from model.shapes import VideoShape
+from model.tiny import save_tiny_pipeline
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model")
+    save_tiny_pipeline(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pipeline(folder: Path) -> SkyloomPipeline:
+    return SkyloomPipeline.from_pretrained(folder)
+
+
+def test_a_seed_and_a_prompt_decide_the_bytes(pipeline: SkyloomPipeline) -> None:
+    shape = VideoShape(8, 32, 48)
+    first, again = (pipeline("a red ball", shape, seed=3) for _ in range(2))
+    assert first.shape == (8, 32, 48, 3)
+    assert first.dtype == np.uint8
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, pipeline("a red ball", shape, seed=4))
+    assert not np.array_equal(first, pipeline("the camera zooms in", shape, seed=3))
+
+
+def test_weights_survive_the_folder(folder: Path, pipeline: SkyloomPipeline, tmp_path: Path) -> None:
+    digest = pipeline.save(tmp_path / "copy")
+    copy = SkyloomPipeline.from_pretrained(tmp_path / "copy")
+    assert digest == copy.facts.weights_digest == pipeline.facts.weights_digest
+    for name, value in pipeline.transformer.state_dict().items():
+        assert torch.equal(value, copy.transformer.state_dict()[name])
+
+
+def test_changed_weights_are_refused(tmp_path: Path) -> None:
+    save_tiny_pipeline(tmp_path)
+    config = tmp_path / "transformer" / "config.json"
+    config.write_text(config.read_text() + " ")
+    with pytest.raises(CheckpointError, match="not those"):
+        SkyloomPipeline.from_pretrained(tmp_path)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="skyloom.json"):
+        SkyloomPipeline.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("shape", [VideoShape(7, 32, 32), VideoShape(8, 32, 40), VideoShape(8, 0, 32)])
+def test_impossible_sizes_are_refused_with_advice(pipeline: SkyloomPipeline, shape: VideoShape) -> None:
+    with pytest.raises(ConfigError, match=r"use \d+|nearest"):
+        finish(pipeline.generate(["x"], shape, seeds=[0]))
+
+
+def test_prompts_and_seeds_must_pair(pipeline: SkyloomPipeline) -> None:
+    with pytest.raises(ConfigError, match="one seed per prompt"):
+        finish(pipeline.generate(["x", "y"], VideoShape(4, 16, 16), seeds=[0]))
+
+
+def test_animation_keeps_its_first_frames(pipeline: SkyloomPipeline) -> None:
+    clip = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), dtype=np.uint8)
+    latents, is_given = pipeline.encode([clip]), torch.tensor([True, False])
+    video = finish(pipeline.generate(["x"], VideoShape(8, 32, 32), seeds=[0], given=GivenFrames(latents, is_given)))[0]
+    alone = pipeline.decode(latents[:, :, :1])
+    expected = ((alone[0].permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+    assert np.abs(video[:4].astype(int) - expected.astype(int)).max() <= 1

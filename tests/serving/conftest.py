@@ -1,0 +1,171 @@
+"""A model that paints a colour per seed, and the server's parts around it; only the networks are missing."""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from mlflow import MlflowClient
+
+from model.errors import RegistryError
+from model.shapes import Compression, VideoShape
+from model.tiny import save_tiny_pipeline
+from serving.api import create_app
+from serving.config import ServeConfig
+from serving.engine import LoadedModel
+from serving.jobs import JobTable
+from serving.limits import ModelFacts
+from serving.registry import RegisteredModel
+from serving.worker import Worker
+
+
+class Step(NamedTuple):
+    """Progress of the painter."""
+
+    step: int
+    num_steps: int
+
+
+class Painter:
+    """Fills the frames with a colour that the seed decides; calls `on_step` after each step."""
+
+    fps = 8.0
+    compression = Compression()
+
+    def __init__(self) -> None:
+        self.on_step: Callable[[int], None] = lambda step: None
+        self.prompts: list[str] = []
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        shape: VideoShape,
+        *,
+        seeds: Sequence[int],
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str = "",
+    ) -> Generator[Step, None, list[np.ndarray]]:
+        """Yields after each step; returns the frames."""
+        self.prompts.extend(prompts)
+        num_steps = num_steps or 3
+        for step in range(1, num_steps + 1):
+            self.on_step(step)
+            yield Step(step, num_steps)
+        colours = [np.random.default_rng(seed).integers(0, 256, 3) for seed in seeds]
+        return [np.broadcast_to(colour, (*shape, 3)).astype(np.uint8) for colour in colours]
+
+
+class Shelf:
+    """A registry of one model; tests move its alias by setting `version`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.version: str | None = "1"
+
+    def resolve(self, name: str, alias: str) -> RegisteredModel:
+        """The version on the shelf."""
+        if self.version is None:
+            raise RegistryError(f"no version has the alias {alias}")
+        return RegisteredModel(name, self.version, f"digest-{self.version}", "dataset")
+
+    def fetch(self, model: RegisteredModel) -> Path:
+        """Any folder: the painter needs none."""
+        return self.folder
+
+
+class Store:
+    """A real MLflow store in a folder; making one takes seconds, so tests share it under names of their own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.uri = f"sqlite:///{root / 'mlflow.db'}"
+        self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        self._experiment = self.client.create_experiment("serving", artifact_location=(root / "artifacts").as_uri())
+        self._names: set[str] = set()
+
+    def register(self, name: str, *, seed: int = 0, digest: str | None = None) -> str:
+        """The version of a newly registered tiny model, which is champion now."""
+        if name not in self._names:
+            self._names.add(name)
+            self.client.create_registered_model(name)
+        folder = self.root / f"pipeline-{seed}"
+        tags = {"weights_digest": digest or save_tiny_pipeline(folder, seed), "dataset_id": "d"}
+        logged = self.client.create_logged_model(self._experiment, name=name)
+        self.client.log_model_artifacts(logged.model_id, str(folder))
+        self.client.finalize_logged_model(logged.model_id, "READY")
+        made = self.client.create_model_version(name, source=logged.artifact_location, tags=tags)
+        self.client.set_registered_model_alias(name, "champion", made.version)
+        return str(made.version)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("mlflow"))
+
+
+def facts_of(version: str = "1") -> ModelFacts:
+    """The painter's facts."""
+    return ModelFacts(
+        name="skyloom",
+        version=version,
+        weights_digest=f"digest-{version}",
+        fps=8,
+        frame_step=4,
+        width_step=16,
+        height_step=16,
+        trained_buckets=("64x64x16", "80x48x16"),
+        num_steps=3,
+    )
+
+
+@pytest.fixture
+def facts() -> ModelFacts:
+    return facts_of()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> ServeConfig:
+    return ServeConfig.at(tmp_path / "serve", tracking_uri="unused", alias_poll_s=0.01, poll_interval_s=0.01)
+
+
+@pytest.fixture
+def jobs(config: ServeConfig) -> Iterator[JobTable]:
+    config.storage.mkdir(parents=True)
+    table = JobTable(config.database_url)
+    yield table
+    table.close()
+
+
+@pytest.fixture
+def painter() -> Painter:
+    return Painter()
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(tmp_path)
+
+
+@pytest.fixture
+def worker(config: ServeConfig, jobs: JobTable, painter: Painter, shelf: Shelf) -> Iterator[Worker]:
+    """A worker whose threads are not started: tests run one job at a time."""
+    made = Worker(
+        config,
+        name="tester",
+        jobs=jobs,
+        registry=shelf,
+        load=lambda model, folder: LoadedModel(painter, facts_of(model.version)),
+    )
+    made.follow_alias()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def client(config: ServeConfig, worker: Worker) -> Iterator[TestClient]:
+    """The API over the same table and folder as `worker`."""
+    with TestClient(create_app(config), raise_server_exceptions=False) as made:
+        yield made

@@ -1,0 +1,1 @@
+"""The loops that fit the autoencoder, the captioner and the transformer; checkpoints, evaluation, registration."""

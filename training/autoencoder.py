@@ -1,0 +1,166 @@
+"""Fits the video autoencoder to the clips of a catalog, resumably, and writes it as a diffusers folder."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from data.stage import StageResult
+from data.workspace import Workspace
+from model.autoencoder import Posterior, VideoAutoencoder
+from model.errors import ConfigError
+from model.pixels import to_video
+from model.weights import weights_digest
+from training.checkpoint import (
+    load_newest,
+    module_tensors,
+    optimizer_tensors,
+    restore_module,
+    restore_optimizer,
+    save_checkpoint,
+)
+from training.clips import ClipSet, is_held_out, kept_rows, load_clips
+from training.config import AutoencoderTraining
+from training.optim import make_optimizers, set_rates
+from training.progress import StepProgress
+
+log = logging.getLogger(__name__)
+
+
+def train_autoencoder(config: AutoencoderTraining, workspace: Workspace) -> StageResult:
+    """Train on the kept clips (less a validation part), measure on that part, and write the weights."""
+    rows = kept_rows(workspace)
+    held_out = [row for row in rows if is_held_out(row["clip_id"], config.validation_fraction)] or rows[:1]
+    held_out_ids = {row["clip_id"] for row in held_out} if len(rows) > 1 else set()
+    training_sets = load_clips(workspace.root, [row for row in rows if row["clip_id"] not in held_out_ids])
+    network = make_autoencoder(config)
+    fit(network, config, training_sets, workspace)
+    network.eval()
+    measure_latents(network, training_sets)
+    scores = measure_reconstruction(network, load_clips(workspace.root, held_out))
+    network.save_pretrained(str(workspace.autoencoder), safe_serialization=True)
+    digest = weights_digest(workspace.autoencoder)
+    return StageResult(
+        digest=digest,
+        outputs=[workspace.autoencoder / "config.json", *workspace.autoencoder.glob("*.safetensors")],
+        took={"clips": len(rows) - len(held_out_ids), "steps": config.schedule.num_steps},
+        gave={"psnr_db": round(scores["psnr_db"], 2), "difference_psnr_db": round(scores["difference_psnr_db"], 2),
+              "parameters": sum(p.numel() for p in network.parameters()), "validation_clips": len(held_out)},
+    )  # fmt: skip
+
+
+def make_autoencoder(config: AutoencoderTraining) -> VideoAutoencoder:
+    """A new autoencoder with seeded weights."""
+    torch.manual_seed(config.schedule.seed)
+    return VideoAutoencoder(
+        latent_channels=config.latent_channels, fine_channels=config.fine_channels, coarse_channels=config.coarse_channels,
+        encoder_blocks=config.encoder_blocks, decoder_blocks=config.decoder_blocks,
+    )  # fmt: skip
+
+
+def fit(network: VideoAutoencoder, config: AutoencoderTraining, sets: dict[str, ClipSet], workspace: Workspace) -> None:
+    """Run the schedule from the newest checkpoint on. A step depends on its number and the seed alone."""
+    schedule, root = config.schedule, workspace.autoencoder / "checkpoints"
+    network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - an overload that torch's stubs lack
+    optimizers = make_optimizers(network, schedule, muon_lr=0, weight_decay=0)
+    saved = load_newest(root)
+    if saved:
+        restore_module("network", network, saved.tensors)
+        restore_optimizer("adamw", optimizers["adamw"], saved.tensors)
+    first = saved.step if saved else 0
+    with StepProgress("autoencoder", workspace.logs / "autoencoder.jsonl", schedule.num_steps, first) as progress:
+        for step in range(first, schedule.num_steps):
+            set_rates(optimizers, schedule.rate(step))
+            figures = train_step(network, optimizers["adamw"], config, draw_batch(sets, config, step), step)
+            progress.step(step, **figures)
+            if (step + 1) % schedule.checkpoint_every == 0 and step + 1 < schedule.num_steps:
+                tensors = module_tensors("network", network) | optimizer_tensors("adamw", optimizers["adamw"])
+                save_checkpoint(root, step + 1, tensors, {"config": config.digest})
+
+
+def draw_batch(sets: dict[str, ClipSet], config: AutoencoderTraining, step: int) -> Tensor:
+    """The crops of one step: a bucket by its share of clips, then random clips and random runs of whole frame groups."""
+    draw = np.random.default_rng([config.schedule.seed, step])
+    names = sorted(sets)
+    sizes = np.array([len(sets[name].frames) for name in names])
+    frames = sets[names[draw.choice(len(names), p=sizes / sizes.sum())]].frames
+    length = min(config.num_frames, frames.shape[1])
+    if length % 4:
+        raise ConfigError(f"num_frames={length} is not a multiple of 4; clips and crops need whole groups of 4 frames")
+    rows = draw.integers(len(frames), size=config.schedule.batch_size)
+    starts = 4 * draw.integers((frames.shape[1] - length) // 4 + 1, size=config.schedule.batch_size)
+    return to_video([frames[row, start : start + length] for row, start in zip(rows, starts, strict=True)])
+
+
+def train_step(
+    network: VideoAutoencoder, optimizer: torch.optim.Optimizer, config: AutoencoderTraining, video: Tensor, step: int
+) -> dict[str, float]:
+    """One update; returns the figures to log."""
+    generator = torch.Generator().manual_seed(config.schedule.seed * 1_000_003 + step)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        posterior = network.encode(video)
+        decoded = network.decode(posterior.sample(generator))
+    loss, mse = reconstruction_loss(decoded.float(), video, posterior, config)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimizer.step()
+    return {"loss": float(loss), "psnr_db": psnr_db(float(mse))}
+
+
+def reconstruction_loss(
+    decoded: Tensor, video: Tensor, posterior: Posterior, config: AutoencoderTraining
+) -> tuple[Tensor, Tensor]:
+    """(the loss, the plain mean squared error): L1, squares, L1 of frame differences, and the KL to a unit normal."""
+    mse = functional.mse_loss(decoded, video)
+    differences = functional.l1_loss(decoded.diff(dim=2), video.diff(dim=2))
+    kl = 0.5 * (posterior.mean.square() + posterior.logvar.exp() - 1 - posterior.logvar).mean()
+    loss = functional.l1_loss(decoded, video) + config.mse_weight * mse
+    return loss + config.difference_weight * differences + config.kl_weight * kl, mse
+
+
+def psnr_db(mse: float) -> float:
+    """Peak signal-to-noise ratio of a mean squared error on [-1, 1], in dB."""
+    return float(10 * np.log10(4 / max(mse, 1e-12)))
+
+
+@torch.no_grad()
+def measure_latents(network: VideoAutoencoder, sets: dict[str, ClipSet], num_clips: int = 128) -> None:
+    """Set the network's latent mean and deviation per channel from an even pick of the clips."""
+    means = []
+    for chosen in sets.values():
+        pick = np.linspace(0, len(chosen.frames) - 1, min(num_clips, len(chosen.frames))).astype(int)
+        for batch in batches(chosen.frames[pick]):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                means.append(network.encode(batch).mean.transpose(0, 1).flatten(1))
+    values = torch.cat(means, dim=1)
+    network.latent_mean.copy_(values.mean(dim=1))
+    network.latent_std.copy_(values.std(dim=1).clamp_min(1e-4))
+
+
+@torch.no_grad()
+def measure_reconstruction(network: VideoAutoencoder, sets: dict[str, ClipSet]) -> dict[str, float]:
+    """PSNR of frames and of frame differences over whole clips, each from its mean squared error over all of them."""
+    errors, difference_errors = [], []
+    for chosen in sets.values():
+        for batch in batches(chosen.frames):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                decoded = network.decode(network.encode(batch).mean).float().clamp(-1, 1)
+            errors += (decoded - batch).square().mean(dim=(1, 2, 3, 4)).tolist()
+            difference_errors += (decoded.diff(dim=2) - batch.diff(dim=2)).square().mean(dim=(1, 2, 3, 4)).tolist()
+    return {"psnr_db": psnr_db(float(np.mean(errors))), "difference_psnr_db": psnr_db(float(np.mean(difference_errors)))}
+
+
+def batches(frames: np.ndarray, size: int = 32) -> Iterator[Tensor]:
+    """The clips as video batches, in order."""
+    for start in range(0, len(frames), size):
+        yield to_video(list(frames[start : start + size]))
+
+
+def load_autoencoder(folder: Path) -> VideoAutoencoder:
+    """The trained autoencoder of a folder, ready to encode."""
+    return VideoAutoencoder.from_pretrained(str(folder)).eval()

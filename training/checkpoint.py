@@ -1,0 +1,115 @@
+"""Checkpoints that are either whole or absent: a new folder per step, a COMMITTED manifest last, no pickle.
+
+A folder holds `state.safetensors` (every tensor of networks and optimisers by name), `facts.json`, and `COMMITTED`, which
+names sizes and sha256 of both. A kill at any moment leaves at most a folder without COMMITTED, which loading ignores.
+"""
+
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from model.errors import CheckpointError
+from model.weights import file_digest
+
+log = logging.getLogger(__name__)
+STATE, FACTS, COMMITTED = "state.safetensors", "facts.json", "COMMITTED"
+
+
+class Checkpoint(NamedTuple):
+    """What was saved after `step` finished steps."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+
+def save_checkpoint(root: Path, step: int, tensors: dict[str, Tensor], facts: dict[str, Any], *, keep: int = 2) -> Path:
+    """Write a checkpoint after `step` finished steps and remove all but the newest `keep`."""
+    folder = root / f"step-{step:06d}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    save_file({name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}, folder / STATE)
+    (folder / FACTS).write_text(json.dumps({"step": step, **facts}, indent=2, sort_keys=True))
+    sizes = {name: {"bytes": (folder / name).stat().st_size, "sha256": file_digest(folder / name)} for name in (STATE, FACTS)}
+    for name in sizes:
+        _sync(folder / name)
+    partial = folder / (COMMITTED + ".partial")
+    partial.write_text(json.dumps(sizes, indent=2))
+    _sync(partial)
+    partial.rename(folder / COMMITTED)
+    for old in committed_folders(root)[keep:]:
+        shutil.rmtree(old)
+    return folder
+
+
+def committed_folders(root: Path) -> list[Path]:
+    """Folders of whole checkpoints, newest first."""
+    return sorted((path.parent for path in root.glob(f"step-*/{COMMITTED}")), reverse=True)
+
+
+def load_newest(root: Path) -> Checkpoint | None:
+    """The newest whole checkpoint, or None if there is none; a damaged one is passed over with a warning."""
+    for folder in committed_folders(root):
+        try:
+            return load_checkpoint(folder)
+        except CheckpointError as error:
+            log.warning("%s; trying the one before", error)
+    return None
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """The checkpoint of a folder.
+
+    Raises:
+        CheckpointError: a file's size or sha256 differs from what COMMITTED promises, or COMMITTED is missing.
+    """
+    if not (folder / COMMITTED).is_file():
+        raise CheckpointError(f"checkpoint {folder} was never finished (no {COMMITTED}); use an older one")
+    for name, promised in json.loads((folder / COMMITTED).read_text()).items():
+        if not (folder / name).is_file() or file_digest(folder / name) != promised["sha256"]:
+            raise CheckpointError(f"checkpoint {folder}: {name} is damaged (sha256 differs); delete the folder to use an older one")
+    facts = json.loads((folder / FACTS).read_text())
+    return Checkpoint(facts.pop("step"), load_file(folder / STATE), facts)
+
+
+def optimizer_tensors(name: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimiser's state as named tensors; its settings are not kept, since the recipe holds them."""
+    state = optimizer.state_dict()["state"]
+    return {f"{name}.{index}.{key}": value for index, entry in state.items() for key, value in entry.items()}
+
+
+def restore_optimizer(name: str, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Load what `optimizer_tensors` gave."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for path, value in tensors.items():
+        owner, _, rest = path.partition(".")
+        if owner == name:
+            index, _, key = rest.partition(".")
+            state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def module_tensors(name: str, module: nn.Module) -> dict[str, Tensor]:
+    """A module's weights and buffers as named tensors."""
+    return {f"{name}.{key}": value for key, value in module.state_dict().items()}
+
+
+def restore_module(name: str, module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load what `module_tensors` gave."""
+    prefix = name + "."
+    module.load_state_dict({path.removeprefix(prefix): value for path, value in tensors.items() if path.startswith(prefix)})
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,97 @@
+"""Settings of everything that trains. No torch here, so that a recipe can be read in a blink."""
+
+from pydantic import Field
+
+from model.config import Config
+
+
+class Schedule(Config):
+    """Length and rate of a run: warm-up, flat, then linear to zero over the last part."""
+
+    num_steps: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    lr: float = Field(gt=0)
+    warmup_steps: int = Field(default=30, ge=0)
+    decay_fraction: float = Field(default=0.5, ge=0, le=1, description="Share of the run over which the rate falls to zero")
+    checkpoint_every: int = Field(default=100, gt=0)
+    seed: int = 0
+
+    def rate(self, step: int) -> float:
+        """The factor on `lr` at a step that counts from 0."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        decay_steps = max(1, round(self.decay_fraction * self.num_steps))
+        return min(1.0, max(0.0, (self.num_steps - step) / decay_steps))
+
+
+class CaptionerTraining(Config):
+    """The captioner that is fitted to the labelled clips."""
+
+    schedule: Schedule = Schedule(num_steps=400, batch_size=64, lr=1e-3)
+    dim: int = 128
+    num_layers: int = 2
+    vocabulary: int = Field(default=2000, description="Largest number of word pieces")
+    validation_fraction: float = Field(default=0.1, ge=0, lt=1)
+
+
+class AutoencoderTraining(Config):
+    """The autoencoder: shape and losses."""
+
+    schedule: Schedule = Schedule(num_steps=600, batch_size=16, lr=2e-3)
+    latent_channels: int = 16
+    fine_channels: int = 96
+    coarse_channels: int = 192
+    encoder_blocks: tuple[int, int] = (1, 2)
+    decoder_blocks: tuple[int, int] = (2, 3)
+    num_frames: int = Field(default=8, description="Frames of a training crop, a multiple of 4")
+    mse_weight: float = 0.5
+    difference_weight: float = Field(default=0.5, description="Weight of the L1 error of frame differences")
+    kl_weight: float = 1e-4
+    validation_fraction: float = Field(default=0.05, ge=0, lt=1)
+
+
+class TransformerTraining(Config):
+    """The diffusion transformer: shape, objective and run."""
+
+    schedule: Schedule = Schedule(num_steps=500, batch_size=64, lr=1e-3)
+    muon_lr: float = 5e-3
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    dim: int = 256
+    num_heads: int = 4
+    num_blocks: int = 8
+    num_text_blocks: int = 1
+    patch_size: int = 2
+    max_text_tokens: int = 20
+    prefix_fraction: float = Field(default=0.1, description="Share of samples with given first frames")
+    suffix_fraction: float = Field(default=0.05, description="Share of samples with given last frames")
+    both_ends_fraction: float = Field(default=0.05, description="Share of samples with both ends given")
+    text_dropout: float = Field(default=0.1, ge=0, lt=1)
+    dense_fraction: float = Field(default=0.9, ge=0, le=1, description="Share of samples under their dense caption")
+    sigma_shift: float = 1.0
+    ema_decay: float = 0.995
+    num_workers: int = Field(default=1, ge=1, description="Ray Train ranks")
+    cpus_per_worker: int = Field(default=2, ge=1)
+    compile: bool = True
+    num_sampling_steps: int = 20
+    guidance_scale: float = 2.5
+    text_encoder: str = Field(default="minilm", description="The encoder whose states the latent dataset holds")
+    recipe: str = "demo"
+
+
+class EvaluationConfig(Config):
+    """The probe network and what it is asked about the generated videos."""
+
+    probe: Schedule = Schedule(num_steps=400, batch_size=64, lr=1e-3)
+    num_prompts: int = Field(default=64, ge=0)
+    seed: int = 1234
+    num_samples: int = Field(default=12, description="Prompts whose videos are kept beside real clips")
+
+
+class RegistryConfig(Config):
+    """The registered model and the gate before it is served."""
+
+    name: str = "skyloom"
+    minimum: dict[str, float] = Field(
+        default={}, description="Gate: least adherence per attribute, 0 to 1; empty lets every model pass"
+    )

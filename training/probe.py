@@ -1,0 +1,99 @@
+"""A small network that reads a clip's attributes, trained on the world's truth; the judge of prompt adherence.
+
+It sees real clips through the autoencoder half of the time, so that it judges content and not the autoencoder's softness.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from model.captioner import ClipStem, prepare
+from training.config import Schedule
+from training.optim import make_optimizers, set_rates
+from training.progress import StepProgress
+
+Attributes = Mapping[str, str]
+Vocabulary = dict[str, tuple[str, ...]]
+
+
+class Probe(nn.Module):
+    """One linear head per attribute over pooled clip features."""
+
+    def __init__(self, vocabulary: Vocabulary, dim: int = 128) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        self.stem = ClipStem(dim)
+        self.pool = nn.Sequential(nn.Linear(dim, 2 * dim), nn.SiLU())
+        self.heads = nn.ModuleDict({name: nn.Linear(4 * dim, len(values)) for name, values in vocabulary.items()})
+
+    def features(self, video: Tensor) -> Tensor:
+        """Pooled features `B D` of prepared clips: mean and maximum over places."""
+        tokens = self.pool(self.stem(video))
+        return torch.cat([tokens.mean(dim=1), tokens.amax(dim=1)], dim=1)
+
+    def forward(self, video: Tensor) -> dict[str, Tensor]:
+        """Logits per attribute."""
+        features = self.features(video)
+        return {name: head(features) for name, head in self.heads.items()}
+
+    @torch.no_grad()
+    def read(self, clips: Sequence[np.ndarray], batch_size: int = 128) -> list[dict[str, str]]:
+        """The attributes that the probe sees in each clip, uint8 `T H W C` each."""
+        seen: list[dict[str, str]] = []
+        for start in range(0, len(clips), batch_size):
+            logits = self(prepare(clips[start : start + batch_size]))
+            picks = {name: value.argmax(dim=1).tolist() for name, value in logits.items()}
+            count = len(clips[start : start + batch_size])
+            seen += [{name: self.vocabulary[name][picks[name][row]] for name in picks} for row in range(count)]
+        return seen
+
+    def save(self, path: Path) -> None:
+        """Write the weights as safetensors."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, path)
+
+    @classmethod
+    def load(cls, path: Path, vocabulary: Vocabulary) -> Self:
+        """The probe whose weights lie at `path`."""
+        probe = cls(vocabulary)
+        probe.load_state_dict(load_file(path))
+        return probe.eval()
+
+
+def fit_probe(
+    probe: Probe, videos: Sequence[Tensor], truth: Sequence[Attributes], schedule: Schedule, log_path: Path
+) -> None:
+    """Train on prepared clips. `videos` holds versions of the same clips (as they are, and through the autoencoder)."""
+    targets = {
+        name: torch.tensor([values.index(attributes[name]) for attributes in truth]) for name, values in probe.vocabulary.items()
+    }
+    optimizers = make_optimizers(probe, schedule, muon_lr=0, weight_decay=0.01)
+    probe.train()
+    with StepProgress("probe", log_path, schedule.num_steps) as progress:
+        for step in range(schedule.num_steps):
+            generator = torch.Generator().manual_seed(schedule.seed * 1_000_003 + step)
+            pick = torch.randint(len(truth), (schedule.batch_size,), generator=generator)
+            version = videos[step % len(videos)]
+            set_rates(optimizers, schedule.rate(step))
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                logits = probe(version[pick])
+            losses = [nn.functional.cross_entropy(logits[name].float(), targets[name][pick]) for name in targets]
+            loss = torch.stack(losses).sum()
+            optimizers["adamw"].zero_grad(set_to_none=True)
+            loss.backward()
+            optimizers["adamw"].step()
+            progress.step(step, loss=float(loss))
+    probe.eval()
+
+
+def accuracy(seen: Sequence[Attributes], asked: Sequence[Attributes]) -> dict[str, float]:
+    """The share of clips per attribute in which what was seen is what was asked, and `all` for all of them together."""
+    names = list(asked[0])
+    right = {name: float(np.mean([s[name] == a[name] for s, a in zip(seen, asked, strict=True)])) for name in names}
+    together = [all(s[name] == a[name] for name in names) for s, a in zip(seen, asked, strict=True)]
+    return right | {"all": float(np.mean(together))}

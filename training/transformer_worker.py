@@ -1,0 +1,166 @@
+"""What one rank of the transformer's training does: a Ray Train worker around plain torch.
+
+Everything random at a step is drawn for the whole global batch from (seed, step), then cut by rank, so that the run is the
+same on any number of ranks and after any kill.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+from ray.train.torch import get_device, prepare_model
+from torch import Tensor, nn
+
+from data.loader import LatentBatch, LatentLoader, LoaderConfig
+from data.workspace import Workspace
+from model.autoencoder import VideoAutoencoder
+from model.diffusion import NoisePatterns, add_noise, draw_levels, velocity_loss
+from model.transformer import SpacetimeTransformer
+from training.checkpoint import (
+    load_newest,
+    module_tensors,
+    optimizer_tensors,
+    restore_module,
+    restore_optimizer,
+    save_checkpoint,
+)
+from training.config import TransformerTraining
+from training.ema import Ema
+from training.optim import make_optimizers, set_rates
+from training.progress import StepLog
+from training.tracking import log_metrics, open_client
+
+METRICS_EVERY = 10
+STEP_LOG = "transformer.jsonl"
+
+
+def run_worker(settings: dict[str, Any]) -> None:
+    """Train one rank to the end of the schedule; rank 0 writes checkpoints, the step log and the MLflow metrics."""
+    config = TransformerTraining.model_validate(settings["config"])
+    workspace = Workspace(Path(settings["workspace"]))
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    trainer = Trainer(config, workspace, rank, world_size)
+    recorder = Recorder(workspace, settings["run_id"], trainer.first_step) if rank == 0 else None
+    for step in range(trainer.first_step, config.schedule.num_steps):
+        figures = trainer.step(step)
+        if recorder:
+            recorder.record(step, figures)
+            trainer.save_if_due(step)
+    ray.train.report({"steps": config.schedule.num_steps})
+    if recorder:
+        recorder.close()
+
+
+class Recorder:
+    """Rank 0's records: a line per step, metrics in MLflow every few steps."""
+
+    def __init__(self, workspace: Workspace, run_id: str, first_step: int) -> None:
+        self._log = StepLog(workspace.logs / STEP_LOG, first_step)
+        self._client, self._run_id = open_client(workspace), run_id
+
+    def record(self, step: int, figures: dict[str, float]) -> None:
+        """Keep the figures of a finished step."""
+        self._log.write(step, **figures)
+        if step % METRICS_EVERY == 0:
+            log_metrics(self._client, self._run_id, step, time.time(), figures)
+
+    def close(self) -> None:
+        """Close the step log."""
+        self._log.close()
+
+
+class Trainer:
+    """Network, optimisers, average and data of one rank; `step` does one update."""
+
+    def __init__(self, config: TransformerTraining, workspace: Workspace, rank: int, world_size: int) -> None:
+        self.config, self.rank, self.world_size = config, rank, world_size
+        self.checkpoints = workspace.transformer / "checkpoints"
+        self.autoencoder = VideoAutoencoder.from_pretrained(str(workspace.autoencoder)).eval()
+        self.loader = LatentLoader(loader_config(config), workspace.latents, rank=rank, world_size=world_size)
+        self.network = make_transformer(config, self.autoencoder.latent_channels, self.loader.prompt_dim)
+        self.ema = Ema(self.network, make_transformer(config, self.autoencoder.latent_channels, self.loader.prompt_dim), config.ema_decay)
+        self.optimizers = make_optimizers(
+            self.network, config.schedule, muon_lr=config.muon_lr, weight_decay=config.weight_decay
+        )
+        self.first_step = self._resume()
+        if config.compile:
+            for block in self.network.blocks:
+                block.compile(dynamic=False)
+        self.model: nn.Module = prepare_model(self.network) if world_size > 1 else self.network.to(get_device())
+        self.patterns = NoisePatterns(
+            prefix=config.prefix_fraction, suffix=config.suffix_fraction, both_ends=config.both_ends_fraction
+        )
+        self._batches = self.loader.batches(self.first_step)
+
+    def step(self, step: int) -> dict[str, float]:
+        """One update; returns loss, gradient norm and samples/s of the global batch."""
+        started = time.perf_counter()
+        set_rates(self.optimizers, self.config.schedule.rate(step))
+        loss = self._loss(step, next(self._batches))
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_grad_norm)
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        self.ema.update(step)
+        seconds = time.perf_counter() - started
+        return {"loss": float(loss), "grad_norm": float(norm), "samples_per_s": self.config.schedule.batch_size / seconds}
+
+    def _loss(self, step: int, batch: LatentBatch) -> Tensor:
+        """The velocity loss of this rank's rows of the global batch."""
+        generator = torch.Generator().manual_seed(self.config.schedule.seed * 1_000_003 + step)
+        total, rows = len(batch) * self.world_size, slice(self.rank, None, self.world_size)
+        shape = batch.mean.shape[1:]
+        posterior_noise = torch.randn(total, *shape, generator=generator)[rows]
+        noise = torch.randn(total, *shape, generator=generator)[rows]
+        levels = draw_levels(total, shape[1], self.patterns, generator, shift=self.config.sigma_shift)
+        sigma, is_noisy = levels.sigma[rows], levels.is_noisy[rows]
+        has_text = (torch.rand(total, generator=generator) >= self.config.text_dropout)[rows]
+        x0 = self.autoencoder.normalise(batch.mean + posterior_noise * torch.exp(0.5 * batch.logvar))
+        with torch.autocast(get_device().type, dtype=torch.bfloat16):
+            predicted = self.model(
+                add_noise(x0, noise, sigma), sigma, batch.prompt_states, batch.prompt_mask & has_text[:, None]
+            )
+        return velocity_loss(predicted, x0, noise, is_noisy)
+
+    def save_if_due(self, step: int) -> None:
+        """Write a checkpoint at every `checkpoint_every` steps and at the end."""
+        done = step + 1
+        if done % self.config.schedule.checkpoint_every == 0 or done == self.config.schedule.num_steps:
+            tensors = module_tensors("network", self.network) | module_tensors("ema", self.ema.average)
+            for name, optimizer in self.optimizers.items():
+                tensors |= optimizer_tensors(name, optimizer)
+            save_checkpoint(self.checkpoints, done, tensors, {"config": self.config.digest, "dataset_id": self.loader.dataset_id})
+
+    def _resume(self) -> int:
+        """The first step to do: after the newest checkpoint of the same settings and data, else 0."""
+        saved = load_newest(self.checkpoints)
+        if saved is None or saved.facts != {"config": self.config.digest, "dataset_id": self.loader.dataset_id}:
+            return 0
+        restore_module("network", self.network, saved.tensors)
+        restore_module("ema", self.ema.average, saved.tensors)
+        for name, optimizer in self.optimizers.items():
+            restore_optimizer(name, optimizer, saved.tensors)
+        return saved.step
+
+
+def loader_config(config: TransformerTraining) -> LoaderConfig:
+    """How this training draws its batches."""
+    return LoaderConfig(
+        seed=config.schedule.seed, batch_size=config.schedule.batch_size, dense_probability=config.dense_fraction,
+        max_prompt_tokens=config.max_text_tokens, cache=True,
+    )  # fmt: skip
+
+
+def make_transformer(config: TransformerTraining, latent_channels: int, text_dim: int) -> SpacetimeTransformer:
+    """A new transformer with seeded weights."""
+    torch.manual_seed(config.schedule.seed)
+    return SpacetimeTransformer(
+        latent_channels=latent_channels, patch_size=config.patch_size, dim=config.dim, num_heads=config.num_heads,
+        num_blocks=config.num_blocks, num_text_blocks=config.num_text_blocks, text_dim=text_dim,
+        max_text_tokens=config.max_text_tokens,
+    )  # fmt: skip
