@@ -83,7 +83,8 @@ def _ended_by_signal(number: int, limits: MediaLimits) -> bytes:
 
 
 def _failure(error_class: str, message: str) -> bytes:
-    failure = {"stage": "ingest", "error_class": error_class, "message": message}
+    printable = message.encode("utf-8", "backslashreplace").decode()  # file names need not be UTF-8
+    failure = {"stage": "ingest", "error_class": error_class, "message": printable}
     return json.dumps({"failure": failure}).encode()
 
 

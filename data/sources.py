@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -58,13 +59,13 @@ def list_sources(source_dir: Path) -> Listing:
         if path.suffix.lower() not in VIDEO_SUFFIXES:
             listing.num_ignored += 1
             continue
-        _add(path, path.relative_to(root).as_posix(), listing)
+        _add(path, _name(path, root), listing)
     return listing
 
 
 def _walk(folder: Path, root: Path, ancestors: tuple[Path, ...], listing: Listing) -> Iterator[Path]:
     """Files below the folder; links to folders are followed unless they lead back to where we came from."""
-    name = folder.relative_to(root).as_posix()
+    name = _name(folder, root)
     try:
         real = _enter(folder, ancestors)
         entries = sorted(folder.iterdir())
@@ -74,10 +75,22 @@ def _walk(folder: Path, root: Path, ancestors: tuple[Path, ...], listing: Listin
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _walk(entry, root, (*ancestors, real), listing)
         else:
             yield entry
+
+
+def _name(path: Path, root: Path) -> str:
+    """The path below the root as text that a table can hold: bytes that are no UTF-8 show as escapes."""
+    return os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # its folder may be listed but not entered; reading it as a file then gives the reason
+        return False
 
 
 def _enter(folder: Path, ancestors: tuple[Path, ...]) -> Path:

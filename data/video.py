@@ -182,8 +182,9 @@ def _check_writable(frames: np.ndarray, rate: Fraction, pixel_format: str) -> No
 
 def _encode(path: Path, frames: np.ndarray, rate: Fraction, crf: int, pixel_format: str) -> None:
     container_options = {"movflags": "+faststart", "fflags": "+bitexact"}
-    # One thread: x264's rate control depends on how many frames are in flight.
-    codec_options = {"crf": str(crf), "preset": "veryfast", "threads": "1", "flags": "+bitexact"}
+    # One thread: x264's rate control depends on how many frames are in flight. No macroblock tree: its assembly
+    # reads memory that was never set, so the same small frames gave other bytes from call to call.
+    codec_options = {"crf": str(crf), "preset": "veryfast", "threads": "1", "mbtree": "0", "flags": "+bitexact"}
     with av.open(str(path), mode="w", format="mp4", container_options=container_options) as container:
         stream = container.add_stream("libx264", rate=rate, options=codec_options)
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pixel_format

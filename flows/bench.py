@@ -38,8 +38,8 @@ class Measurement(Config):
     what: str = Field(description="what was measured, in one line")
     ours: float
     unit: str = Field(description="unit of both figures")
-    peer: float | None = Field(None, description="the other's figure, or the limit that may not be passed")
-    peer_name: str = Field("", description="who or what that is")
+    peer: float | None = Field(default=None, description="the other's figure, or the limit that may not be passed")
+    peer_name: str = Field(default="", description="who or what that is")
     goal: str = Field(description="what must hold, in words")
     holds: bool
     details: dict[str, float | int | str] = {}

@@ -59,8 +59,8 @@ GROUPS: dict[str, dict[str, Command]] = {
     },
     "Its stages, one by one": _stage_commands(),
     "The model at work": {
-        "generate": Command("flows.commands.model:generate", "make a video from a prompt, without a server"),
-        "serve": Command("flows.commands.model:serve", "serve the champion behind the OpenAI Videos API"),
+        "generate": Command("flows.commands.generate:generate", "make a video from a prompt, without a server"),
+        "serve": Command("flows.commands.serve:serve", "serve the champion behind the OpenAI Videos API"),
     },
     "The machine": {
         "doctor": Command("flows.commands.doctor:doctor", "what this machine has and lacks"),
@@ -121,6 +121,8 @@ def set_up_logging() -> None:
     handler.addFilter(lambda record: record.levelno >= LEAST_LEVELS.get(_package(record.name), logging.INFO))
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
+    # Ray warns on every start that a token guards the cluster, which is what we want
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
 
 
 def _package(logger: str) -> str:

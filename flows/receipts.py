@@ -6,6 +6,7 @@ the outputs are still there, the stage is kept; whatever a killed stage left beh
 """
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from data.atomic import replacing
 from data.stage import Figures, StageResult
 from data.workspace import Workspace
 from model.config import digest_of
+
+_DIGEST = re.compile(r"[0-9a-f]{32,}")
 
 
 class Output(BaseModel, frozen=True, extra="forbid"):
@@ -122,14 +125,17 @@ def source_fingerprint(folder: Path) -> str:
 
 
 def figures(values: Figures) -> str:
-    """Figures as one line of text: `films 40, clips 1800`."""
-    return ", ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in values.items())
+    """Figures as one line of text: `films 40, clips 1,800`; digests are shortened, what is empty is left out."""
+    shown = ((name.replace("_", " "), _shown(value)) for name, value in values.items())
+    return ", ".join(f"{name} {text}" for name, text in shown if text)
 
 
-def _number(value: float | str) -> str:
+def _shown(value: float | str) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else value
+    if isinstance(value, int):
+        return f"{value:,}"
+    return value[:12] if _DIGEST.fullmatch(value) else value
 
 
 def _present(path: Path, num_bytes: int) -> bool:

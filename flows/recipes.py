@@ -25,26 +25,34 @@ from training.config import (
 class ServingOptions(Config):
     """How the champion is served; job table and files lie in the workspace."""
 
-    port: int = Field(8000, ge=0, le=65535, description="TCP port on loopback; another free one when it is taken")
-    num_cpus: float = Field(1.0, gt=0, description="CPU cores of the model replica")
-    num_gpus: float = Field(0.0, ge=0, description="GPUs of the model replica")
-    num_model_replicas: int = Field(1, ge=1, description="replicas that pull jobs")
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="TCP port on loopback; another free one when it is taken"
+    )
+    num_cpus: float = Field(default=1.0, gt=0, description="CPU cores of the model replica")
+    num_gpus: float = Field(default=0.0, ge=0, description="GPUs of the model replica")
+    num_model_replicas: int = Field(default=1, ge=1, description="replicas that pull jobs")
 
 
 class ShowcaseConfig(Config):
     """The videos that the served model is asked for at the end."""
 
-    prompts: tuple[str, ...] = Field((), description="what to ask for; unseen prompts of the evaluation when empty")
-    sizes: tuple[str, ...] = Field((), description="WIDTHxHEIGHT of each; what the model was trained on when empty")
-    num_videos: int = Field(3, ge=1, le=64, description="how many videos")
-    seconds: str = Field("2", pattern=r"^[0-9]{1,4}$", description="length of each, whole seconds")
+    prompts: tuple[str, ...] = Field(
+        default=(), description="what to ask for; unseen prompts of the evaluation when empty"
+    )
+    sizes: tuple[str, ...] = Field(
+        default=(), description="WIDTHxHEIGHT of each; what the model was trained on when empty"
+    )
+    num_videos: int = Field(default=3, ge=1, le=64, description="how many videos")
+    seconds: str = Field(default="2", pattern=r"^[0-9]{1,4}$", description="length of each, whole seconds")
 
 
 class Recipe(Config):
     """Everything that decides what a run makes. A stage whose settings are null is left out."""
 
-    name: str = Field("demo", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the run and its folder")
-    source: Path | None = Field(None, description="folder of videos; without one, films are rendered")
+    name: str = Field(
+        default="demo", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the run and its folder"
+    )
+    source: Path | None = Field(default=None, description="folder of videos; without one, films are rendered")
     films: FilmsConfig | None = FilmsConfig()
     curate: CurateConfig = CurateConfig()
     captioner: CaptionerTraining | None = CaptionerTraining()
@@ -67,13 +75,14 @@ def demo() -> Recipe:
 def tiny() -> Recipe:
     """The whole line at a size that proves the wiring and teaches the model nothing: a few minutes."""
 
-    def short(num_steps: int) -> Schedule:
-        return Schedule(num_steps=num_steps, batch_size=8, lr=1e-3, warmup_steps=2, checkpoint_every=num_steps // 2)
+    def short(num_steps: int, lr: float = 1e-3) -> Schedule:
+        return Schedule(num_steps=num_steps, batch_size=8, lr=lr, warmup_steps=2, checkpoint_every=num_steps // 2)
 
     return Recipe(
         name="tiny",
         films=FilmsConfig(num_films=4, shots_per_film=9),
-        captioner=CaptionerTraining(schedule=short(20), dim=32, num_layers=1),
+        captioner=CaptionerTraining(schedule=short(100, 3e-3), dim=64, num_layers=1, vocabulary=400),
+        caption=CaptionConfig(max_failed_share=1.0),  # so short a training cannot promise a word for every clip
         autoencoder=AutoencoderTraining(
             schedule=short(20), fine_channels=16, coarse_channels=32, encoder_blocks=(1, 1), decoder_blocks=(1, 1)
         ),
@@ -84,20 +93,22 @@ def tiny() -> Recipe:
     )
 
 
-def own_videos(source: Path, name: str | None = None) -> Recipe:
-    """The line on a folder of the user's own videos.
+def own_videos(source: Path, name: str | None = None, base: Recipe | None = None) -> Recipe:
+    """The line on a folder of the user's own videos, otherwise with the settings of `base` (the demo's).
 
     Captions beside the videos train a captioner for the rest. Without any, the captioner that the demo trained is
     used when there is one; a recipe may name another (`--caption.backend.kind transformers`).
     """
     folder = re.sub(r"[^A-Za-z0-9._-]+", "-", source.absolute().name).strip("-._") or "videos"
-    title = name or folder
-    recipe = Recipe(name=title, source=source, films=None, transformer=TransformerTraining(recipe=title))
+    base, title = base or demo(), name or folder
+    transformer = base.transformer.model_copy(update={"recipe": title})
+    recipe = base.model_copy(update={"name": title, "source": source, "films": None, "transformer": transformer})
     if _has_captions(source):
         return recipe
     demo_captioner = home() / "demo" / "captioner"
     backend = TrainedCaptionerConfig(folder=demo_captioner) if demo_captioner.exists() else TrainedCaptionerConfig()
-    return recipe.model_copy(update={"captioner": None, "caption": CaptionConfig(backend=backend)})
+    caption = recipe.caption.model_copy(update={"backend": backend})
+    return recipe.model_copy(update={"captioner": None, "caption": caption})
 
 
 def check_captions(recipe: Recipe) -> None:

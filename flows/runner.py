@@ -1,6 +1,7 @@
 """How a stage is run, or kept when an earlier run's receipt still holds."""
 
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from data.atomic import replacing
 from data.stage import StageResult
 from data.workspace import Workspace
 from flows.lazy import resolve
@@ -102,6 +104,7 @@ def _run_or_keep(stage: Stage, recipe: Recipe, workspace: Workspace) -> Outcome:
         log.info("%s: kept (made %s in %.0f s)", stage.name, receipt.started_at, receipt.seconds)
         return Outcome(receipt, kept=True)
     log.info("%s: %s", stage.name, stage.title)
+    _forget_other_work(stage, key, workspace)
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     began = time.monotonic()
     result = _work(stage, recipe, workspace)
@@ -116,6 +119,17 @@ def _run_or_keep(stage: Stage, recipe: Recipe, workspace: Workspace) -> Outcome:
         gave and f"; gave {gave}",
     )
     return Outcome(receipt, kept=False)
+
+
+def _forget_other_work(stage: Stage, key: str, workspace: Workspace) -> None:
+    """Deletes the stage's checkpoints unless they were saved under this key, and notes the key for the next time."""
+    if stage.checkpoints is None:
+        return
+    note = workspace.receipts / f"{stage.name}.begun"
+    if not note.exists() or note.read_text() != key:
+        shutil.rmtree(workspace.root / stage.checkpoints, ignore_errors=True)
+    with replacing(note) as partial:
+        partial.write_text(key)
 
 
 def _key(stage: Stage, recipe: Recipe, workspace: Workspace) -> str:
@@ -147,5 +161,5 @@ def _places(stage: Stage, recipe: Recipe, workspace: Workspace) -> tuple[Any, ..
     if stage.name == "curate":
         return source_folder(recipe, workspace), workspace
     if stage.name == "showcase":
-        return recipe.serve, workspace
+        return recipe, workspace
     return (workspace,)

@@ -45,7 +45,9 @@ def quiet_environment() -> dict[str, str]:
 
     Set them before these packages are imported; they read them then.
     """
-    return {
+    # Ray's name for it is odd, but only this keeps all its ports on loopback: it replaces 127.0.0.1 by an outer address.
+    on_loopback = {} if os.environ.get("RAY_ADDRESS") else {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    return on_loopback | {
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_HOME": str(services_folder() / "prefect"),
@@ -56,6 +58,10 @@ def quiet_environment() -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl"),
         "TOKENIZERS_PARALLELISM": "false",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "DIFFUSERS_VERBOSITY": "error",
     }
 
 

@@ -17,14 +17,14 @@ from data.catalog import read_table
 from data.cluster import ensure_ray
 from data.stage import StageResult
 from data.workspace import Workspace
-from flows.recipes import ServingOptions, ShowcaseConfig
+from flows.recipes import Recipe, ShowcaseConfig
 from flows.services import free_port
 from model.config import digest_of
 from model.errors import StageError
+from model.pipeline import FACTS_FILE, PipelineFacts
 from model.shapes import VideoShape
 from serving.app import start, stop
 from serving.config import ServeConfig
-from serving.registry import read_card
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Wish:
     seconds: str
 
 
-def show(config: ShowcaseConfig, options: ServingOptions, workspace: Workspace) -> StageResult:
+def show(config: ShowcaseConfig, recipe: Recipe, workspace: Workspace) -> StageResult:
     """Serves the champion, asks for the videos with the unmodified `openai` SDK and checks each file to its last frame.
 
     Raises:
@@ -48,14 +48,18 @@ def show(config: ShowcaseConfig, options: ServingOptions, workspace: Workspace) 
     serving = ServeConfig.at(
         workspace.root / "serve",
         tracking_uri=workspace.tracking_uri,
-        **options.model_dump() | {"port": free_port(options.port)},
+        model_name=recipe.registry.name,
+        **recipe.serve.model_dump() | {"port": free_port(recipe.serve.port)},
     )
-    fps = Fraction(str(read_card(workspace.pipeline)["fps"]))
+    fps = Fraction(str(facts_of(workspace).fps))
     ensure_ray(include_dashboard=False)
     server = start(serving)
     try:
         client = OpenAI(base_url=server.base_url, api_key="skyloom", max_retries=2)
-        paths = [_fetch(client, wish, workspace.videos / f"video-{n}.mp4") for n, wish in enumerate(wishes, 1)]
+        paths = [
+            _fetch(client, recipe.registry.name, wish, workspace.videos / f"video-{n}.mp4")
+            for n, wish in enumerate(wishes, 1)
+        ]
     finally:
         stop(server)
     for path, wish in zip(paths, wishes, strict=True):
@@ -67,7 +71,7 @@ def show(config: ShowcaseConfig, options: ServingOptions, workspace: Workspace) 
     return StageResult(
         digest=digest_of(entries),
         outputs=[*paths, index],
-        took={"model": "skyloom@champion", "prompts": len(wishes)},
+        took={"model": f"{recipe.registry.name}@champion", "prompts": len(wishes)},
         gave={"videos": len(paths), "server_ready_s": round(server.started_in_s, 1)},
     )
 
@@ -75,18 +79,23 @@ def show(config: ShowcaseConfig, options: ServingOptions, workspace: Workspace) 
 def wanted(config: ShowcaseConfig, workspace: Workspace) -> list[Wish]:
     """The videos to ask for: the recipe's prompts, else unseen prompts of the evaluation, else captions of clips.
 
-    The sizes are the recipe's, else those that the model was trained on, the most different first.
+    The sizes are the recipe's, else those that the model was trained on, in turn.
     """
     prompts = config.prompts or _evaluated_prompts(workspace) or _captions(workspace, config.num_videos)
     if not prompts:
         raise StageError("there is no prompt to ask for; give some with --showcase.prompts")
-    buckets = read_card(workspace.pipeline)["trained_buckets"]
-    sizes = config.sizes or [f"{shape.width}x{shape.height}" for shape in map(VideoShape.parse, buckets)]
+    shapes = map(VideoShape.parse, facts_of(workspace).trained_buckets)
+    sizes = config.sizes or [f"{shape.width}x{shape.height}" for shape in shapes]
     spread = [prompts[n * len(prompts) // config.num_videos] for n in range(config.num_videos)]
     return [
         Wish(prompt, size, config.seconds)
         for prompt, size in zip(spread, islice(cycle(sizes), config.num_videos), strict=True)
     ]
+
+
+def facts_of(workspace: Workspace) -> PipelineFacts:
+    """What the workspace's model says of itself."""
+    return PipelineFacts.model_validate_json((workspace.pipeline / FACTS_FILE).read_text())
 
 
 def check_video(path: Path, wish: Wish, fps: Fraction) -> None:
@@ -109,10 +118,10 @@ def check_video(path: Path, wish: Wish, fps: Fraction) -> None:
         raise StageError(f"{path} is not the video that was asked for: found {found}, asked {asked}")
 
 
-def _fetch(client: OpenAI, wish: Wish, path: Path) -> Path:
+def _fetch(client: OpenAI, model: str, wish: Wish, path: Path) -> Path:
     log.info("asking for %s s of %s: %s", wish.seconds, wish.size, wish.prompt)
     video = client.videos.create_and_poll(
-        model="skyloom",
+        model=model,
         prompt=wish.prompt,
         # the SDK's types name only its maker's own sizes and lengths; any text goes over the wire
         size=cast(VideoSize, wish.size),

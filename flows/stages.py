@@ -16,6 +16,9 @@ class Stage:
     call: str
     settings: str
     after: tuple[str, ...] = ()
+    checkpoints: str | None = None
+    """Folder in the workspace with the state of an interrupted training. It is deleted before the stage is run on other
+    inputs or settings: a state carries over only to the very work that it was saved from."""
     version: int = 1
     """Raise it when the stage's code changes what it makes: every receipt of the old code is then void."""
 
@@ -41,6 +44,7 @@ STAGES = {
             title="train the captioner on the labelled clips",
             call="training.captioner:train_captioner",
             settings="captioner",
+            checkpoints="captioner/checkpoints",
             after=("curate",),
         ),
         Stage(
@@ -62,6 +66,7 @@ STAGES = {
             title="train the video autoencoder",
             call="training.autoencoder:train_autoencoder",
             settings="autoencoder",
+            checkpoints="autoencoder/checkpoints",
             after=("shard",),
         ),
         Stage(
@@ -76,6 +81,7 @@ STAGES = {
             title="train the diffusion transformer",
             call="training.transformer:train_transformer",
             settings="transformer",
+            checkpoints="transformer",
             after=("encode", "autoencoder"),
         ),
         Stage(

@@ -82,6 +82,8 @@ class JobTable:
         """
         try:
             with self._write() as session:
+                if self._engine.dialect.name == "postgresql":  # SQLite has one writer at a time anyway
+                    session.execute(select(func.pg_advisory_xact_lock(func.hashtext(new.fingerprint))))
                 known = self._repeated(session, new)
                 if known is not None:
                     return known, False

@@ -10,6 +10,7 @@ os.environ |= {
     "MUJOCO_GL": "egl",
     "PREFECT_HOME": f"{_home}/prefect",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "SKYLOOM_SERVICES": f"{_home}/services",
+    "SKYLOOM_HOME": f"{_home}/artifacts",
 }

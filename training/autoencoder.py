@@ -1,6 +1,5 @@
 """Fits the video autoencoder to the clips of a catalog, resumably, and writes it as a diffusers folder."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,15 +19,15 @@ from training.checkpoint import (
     module_tensors,
     optimizer_tensors,
     restore_module,
-    restore_optimizer,
+    restore_optimizers,
     save_checkpoint,
 )
 from training.clips import ClipSet, is_held_out, kept_rows, load_clips
 from training.config import AutoencoderTraining
-from training.optim import make_optimizers, set_rates
+from training.optim import make_optimizers, set_rates, update
 from training.progress import StepProgress
 
-log = logging.getLogger(__name__)
+MUON_PARTS = ("_fine.", "_coarse.", "_down.", "_up.")
 
 
 def train_autoencoder(config: AutoencoderTraining, workspace: Workspace) -> StageResult:
@@ -65,20 +64,19 @@ def make_autoencoder(config: AutoencoderTraining) -> VideoAutoencoder:
 def fit(network: VideoAutoencoder, config: AutoencoderTraining, sets: dict[str, ClipSet], workspace: Workspace) -> None:
     """Run the schedule from the newest checkpoint on. A step depends on its number and the seed alone."""
     schedule, root = config.schedule, workspace.autoencoder / "checkpoints"
-    network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - an overload that torch's stubs lack
-    optimizers = make_optimizers(network, schedule, muon_lr=0, weight_decay=0)
+    optimizers = make_optimizers(network, schedule, muon_lr=config.muon_lr, weight_decay=0, muon_in=MUON_PARTS)
     saved = load_newest(root)
     if saved:
         restore_module("network", network, saved.tensors)
-        restore_optimizer("adamw", optimizers["adamw"], saved.tensors)
+        restore_optimizers(optimizers, saved.tensors)
     first = saved.step if saved else 0
     with StepProgress("autoencoder", workspace.logs / "autoencoder.jsonl", schedule.num_steps, first) as progress:
         for step in range(first, schedule.num_steps):
             set_rates(optimizers, schedule.rate(step))
-            figures = train_step(network, optimizers["adamw"], config, draw_batch(sets, config, step), step)
+            figures = train_step(network, optimizers, config, draw_batch(sets, config, step), step)
             progress.step(step, **figures)
             if (step + 1) % schedule.checkpoint_every == 0 and step + 1 < schedule.num_steps:
-                tensors = module_tensors("network", network) | optimizer_tensors("adamw", optimizers["adamw"])
+                tensors = module_tensors("network", network) | optimizer_tensors(optimizers)
                 save_checkpoint(root, step + 1, tensors, {"config": config.digest})
 
 
@@ -97,7 +95,11 @@ def draw_batch(sets: dict[str, ClipSet], config: AutoencoderTraining, step: int)
 
 
 def train_step(
-    network: VideoAutoencoder, optimizer: torch.optim.Optimizer, config: AutoencoderTraining, video: Tensor, step: int
+    network: VideoAutoencoder,
+    optimizers: dict[str, torch.optim.Optimizer],
+    config: AutoencoderTraining,
+    video: Tensor,
+    step: int,
 ) -> dict[str, float]:
     """One update; returns the figures to log."""
     generator = torch.Generator().manual_seed(config.schedule.seed * 1_000_003 + step)
@@ -105,11 +107,8 @@ def train_step(
         posterior = network.encode(video)
         decoded = network.decode(posterior.sample(generator))
     loss, mse = reconstruction_loss(decoded.float(), video, posterior, config)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-    optimizer.step()
-    return {"loss": float(loss), "psnr_db": psnr_db(float(mse))}
+    update(optimizers, loss, network, max_grad_norm=1.0)
+    return {"loss": loss.item(), "psnr_db": psnr_db(mse.item())}
 
 
 def reconstruction_loss(

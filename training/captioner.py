@@ -14,10 +14,10 @@ from data.workspace import Workspace
 from model.captioner import FIELD_MARKS, CaptionText, VideoCaptioner, prepare, to_marked_text
 from model.errors import StageError
 from model.weights import weights_digest
-from training.checkpoint import load_newest, module_tensors, optimizer_tensors, restore_module, restore_optimizer, save_checkpoint
+from training.checkpoint import load_newest, module_tensors, optimizer_tensors, restore_module, restore_optimizers, save_checkpoint
 from training.clips import is_held_out, kept_rows, load_clips
 from training.config import CaptionerTraining
-from training.optim import make_optimizers, set_rates
+from training.optim import make_optimizers, set_rates, update
 from training.progress import StepProgress
 
 MINIMUM_LABELLED = 8
@@ -94,33 +94,25 @@ def fit(
     """Run the schedule from the newest checkpoint on; a step depends on its number and the seed alone."""
     schedule, root = config.schedule, workspace.captioner / "checkpoints"
     labels = captioner.tokenize(captions)
-    optimizer = make_optimizers(captioner, schedule, muon_lr=0, weight_decay=0.01)["adamw"]
+    optimizers = make_optimizers(captioner, schedule, muon_lr=config.muon_lr, weight_decay=0.01, muon_in=("stem.",))
     saved = load_newest(root)
     if saved:
         restore_module("network", captioner, saved.tensors)
-        restore_optimizer("adamw", optimizer, saved.tensors)
+        restore_optimizers(optimizers, saved.tensors)
     first = saved.step if saved else 0
     captioner.train()
     with StepProgress("captioner", workspace.logs / "captioner.jsonl", schedule.num_steps, first) as progress:
         for step in range(first, schedule.num_steps):
             torch.manual_seed(schedule.seed * 1_000_003 + step)
             pick = torch.randint(len(video), (schedule.batch_size,))
-            set_rates({"adamw": optimizer}, schedule.rate(step))
+            set_rates(optimizers, schedule.rate(step))
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 loss = captioner.loss(jitter(video[pick]), trimmed(labels[pick]))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(captioner.parameters(), 1.0)
-            optimizer.step()
-            progress.step(step, loss=float(loss))
+            update(optimizers, loss, captioner, max_grad_norm=1.0)
+            progress.step(step, loss=loss.item())
             if (step + 1) % schedule.checkpoint_every == 0 and step + 1 < schedule.num_steps:
-                tensors = module_tensors("network", captioner) | optimizer_tensors("adamw", optimizer)
-                save_checkpoint(root, step + 1, deduplicated(tensors), {"config": config.digest})
-
-
-def deduplicated(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as separate copies, since tied weights share memory, which safetensors refuses."""
-    return {name: tensor.clone() for name, tensor in tensors.items()}
+                tensors = module_tensors("network", captioner) | optimizer_tensors(optimizers)
+                save_checkpoint(root, step + 1, tensors, {"config": config.digest})
 
 
 def jitter(video: Tensor) -> Tensor:

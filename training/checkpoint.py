@@ -79,21 +79,25 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(facts.pop("step"), load_file(folder / STATE), facts)
 
 
-def optimizer_tensors(name: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimiser's state as named tensors; its settings are not kept, since the recipe holds them."""
-    state = optimizer.state_dict()["state"]
-    return {f"{name}.{index}.{key}": value for index, entry in state.items() for key, value in entry.items()}
+def optimizer_tensors(optimizers: dict[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """The optimisers' states as named tensors; their settings are not kept, since the recipe holds them."""
+    tensors = {}
+    for name, optimizer in optimizers.items():
+        for index, entry in optimizer.state_dict()["state"].items():
+            tensors |= {f"{name}.{index}.{key}": value for key, value in entry.items()}
+    return tensors
 
 
-def restore_optimizer(name: str, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def restore_optimizers(optimizers: dict[str, torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
     """Load what `optimizer_tensors` gave."""
-    state: dict[int, dict[str, Tensor]] = {}
+    states: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in optimizers}
     for path, value in tensors.items():
         owner, _, rest = path.partition(".")
-        if owner == name:
+        if owner in states:
             index, _, key = rest.partition(".")
-            state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+            states[owner].setdefault(int(index), {})[key] = value
+    for name, optimizer in optimizers.items():
+        optimizer.load_state_dict({"state": states[name], "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def module_tensors(name: str, module: nn.Module) -> dict[str, Tensor]:

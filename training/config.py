@@ -28,6 +28,7 @@ class CaptionerTraining(Config):
     """The captioner that is fitted to the labelled clips."""
 
     schedule: Schedule = Schedule(num_steps=400, batch_size=64, lr=1e-3)
+    muon_lr: float = Field(default=0.02, ge=0, description="Muon's rate on the stem's filters; 0 leaves all to AdamW")
     dim: int = 128
     num_layers: int = 2
     vocabulary: int = Field(default=2000, description="Largest number of word pieces")
@@ -38,6 +39,7 @@ class AutoencoderTraining(Config):
     """The autoencoder: shape and losses."""
 
     schedule: Schedule = Schedule(num_steps=600, batch_size=16, lr=2e-3)
+    muon_lr: float = Field(default=0.02, ge=0, description="Muon's rate on filters; 0 leaves all to AdamW")
     latent_channels: int = 16
     fine_channels: int = 96
     coarse_channels: int = 192

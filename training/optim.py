@@ -1,34 +1,61 @@
-"""Optimisers: Muon for the square-ish matrices of the blocks, AdamW for everything else.
+"""Optimisers: Muon for the matrices and filters inside blocks, AdamW for everything else.
 
-Source: Muon (Keller Jordan, 2024), as `torch.optim.Muon`; kept because it left AdamW far behind at this size
+Source: Muon (Keller Jordan, 2024), as `torch.optim.Muon`; kept because it left AdamW far behind at these sizes
 (docs/decisions/0002).
 """
 
+from collections.abc import Sequence
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from training.config import Schedule
 
+SMALLEST_MUON_SIDE = 16
+"""Muon makes an update's singular values equal, which means little for a matrix of few rows or columns."""
 
-def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """(matrices inside blocks, all other parameters), each in the network's own order."""
-    matrices, others = [], []
+
+class FilterMuon(torch.optim.Muon):
+    """Muon that also takes convolution filters `O I H W`, each as a matrix of O rows that shares its memory."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter], *, lr: float, weight_decay: float) -> None:
+        self._sources = list(parameters)
+        self._matrices = [nn.Parameter(parameter.data.flatten(1)) for parameter in self._sources]
+        super().__init__(self._matrices, lr=lr, weight_decay=weight_decay, momentum=0.95)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - no closures here
+        """Update every filter from its gradient."""
+        for source, matrix in zip(self._sources, self._matrices, strict=True):
+            matrix.grad = None if source.grad is None else source.grad.flatten(1)
+        super().step(closure)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of the filters and of their matrices."""
+        super().zero_grad(set_to_none)
+        for source in self._sources:
+            source.grad = None
+
+
+def split_parameters(network: nn.Module, markers: Sequence[str]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """(weights of two or more axes in submodules whose name holds a marker, all other parameters), in order."""
+    filters, others = [], []
     for name, parameter in network.named_parameters():
-        is_block_matrix = "blocks." in name and parameter.ndim == 2 and not name.endswith("modulation_bias")
-        (matrices if is_block_matrix else others).append(parameter)
-    return matrices, others
+        is_weight = name.endswith(".weight") and parameter.ndim >= 2 and min(parameter.shape[:2]) >= SMALLEST_MUON_SIDE
+        (filters if is_weight and any(marker in name for marker in markers) else others).append(parameter)
+    return filters, others
 
 
-def make_optimizers(network: nn.Module, schedule: Schedule, *, muon_lr: float, weight_decay: float) -> dict[str, torch.optim.Optimizer]:
-    """The optimisers by name; each group remembers its peak rate as `peak_lr`."""
-    matrices, others = split_parameters(network)
+def make_optimizers(
+    network: nn.Module, schedule: Schedule, *, muon_lr: float, weight_decay: float, muon_in: Sequence[str] = ("blocks.",)
+) -> dict[str, torch.optim.Optimizer]:
+    """The optimisers by name; each group remembers its peak rate as `peak_lr`. `muon_lr` of 0 leaves all to AdamW."""
+    filters, others = split_parameters(network, muon_in if muon_lr > 0 else ())
     optimizers: dict[str, torch.optim.Optimizer] = {
         "adamw": torch.optim.AdamW(others, lr=schedule.lr, betas=(0.9, 0.95), weight_decay=weight_decay, fused=True)
     }
-    if matrices and muon_lr > 0:
-        optimizers["muon"] = torch.optim.Muon(matrices, lr=muon_lr, weight_decay=weight_decay, momentum=0.95)
-    elif matrices:
-        optimizers["adamw"].add_param_group({"params": matrices})
+    if filters:
+        optimizers["muon"] = FilterMuon(filters, lr=muon_lr, weight_decay=weight_decay)
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
@@ -40,3 +67,14 @@ def set_rates(optimizers: dict[str, torch.optim.Optimizer], factor: float) -> No
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
+
+
+def update(optimizers: dict[str, torch.optim.Optimizer], loss: Tensor, network: nn.Module, max_grad_norm: float) -> Tensor:
+    """One descent step on `loss` by every optimiser; returns the gradient norm before clipping."""
+    for optimizer in optimizers.values():
+        optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
+    for optimizer in optimizers.values():
+        optimizer.step()
+    return norm

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from model.captioner import ClipStem, prepare
 from training.config import Schedule
-from training.optim import make_optimizers, set_rates
+from training.optim import make_optimizers, set_rates, update
 from training.progress import StepProgress
 
 Attributes = Mapping[str, str]
 Vocabulary = dict[str, tuple[str, ...]]
+MUON_LR = 0.02
 
 
 class Probe(nn.Module):
@@ -72,7 +73,7 @@ def fit_probe(
     targets = {
         name: torch.tensor([values.index(attributes[name]) for attributes in truth]) for name, values in probe.vocabulary.items()
     }
-    optimizers = make_optimizers(probe, schedule, muon_lr=0, weight_decay=0.01)
+    optimizers = make_optimizers(probe, schedule, muon_lr=MUON_LR, weight_decay=0.01, muon_in=("stem.",))
     probe.train()
     with StepProgress("probe", log_path, schedule.num_steps) as progress:
         for step in range(schedule.num_steps):
@@ -84,10 +85,8 @@ def fit_probe(
                 logits = probe(version[pick])
             losses = [nn.functional.cross_entropy(logits[name].float(), targets[name][pick]) for name in targets]
             loss = torch.stack(losses).sum()
-            optimizers["adamw"].zero_grad(set_to_none=True)
-            loss.backward()
-            optimizers["adamw"].step()
-            progress.step(step, loss=float(loss))
+            update(optimizers, loss, probe, max_grad_norm=1.0)
+            progress.step(step, loss=loss.item())
     probe.eval()
 
 

@@ -23,12 +23,12 @@ from training.checkpoint import (
     module_tensors,
     optimizer_tensors,
     restore_module,
-    restore_optimizer,
+    restore_optimizers,
     save_checkpoint,
 )
 from training.config import TransformerTraining
 from training.ema import Ema
-from training.optim import make_optimizers, set_rates
+from training.optim import make_optimizers, set_rates, update
 from training.progress import StepLog
 from training.tracking import log_metrics, open_client
 
@@ -100,15 +100,10 @@ class Trainer:
         started = time.perf_counter()
         set_rates(self.optimizers, self.config.schedule.rate(step))
         loss = self._loss(step, next(self._batches))
-        for optimizer in self.optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_grad_norm)
-        for optimizer in self.optimizers.values():
-            optimizer.step()
+        norm = update(self.optimizers, loss, self.network, self.config.max_grad_norm)
         self.ema.update(step)
         seconds = time.perf_counter() - started
-        return {"loss": float(loss), "grad_norm": float(norm), "samples_per_s": self.config.schedule.batch_size / seconds}
+        return {"loss": loss.item(), "grad_norm": norm.item(), "samples_per_s": self.config.schedule.batch_size / seconds}
 
     def _loss(self, step: int, batch: LatentBatch) -> Tensor:
         """The velocity loss of this rank's rows of the global batch."""
@@ -132,8 +127,7 @@ class Trainer:
         done = step + 1
         if done % self.config.schedule.checkpoint_every == 0 or done == self.config.schedule.num_steps:
             tensors = module_tensors("network", self.network) | module_tensors("ema", self.ema.average)
-            for name, optimizer in self.optimizers.items():
-                tensors |= optimizer_tensors(name, optimizer)
+            tensors |= optimizer_tensors(self.optimizers)
             save_checkpoint(self.checkpoints, done, tensors, {"config": self.config.digest, "dataset_id": self.loader.dataset_id})
 
     def _resume(self) -> int:
@@ -143,8 +137,7 @@ class Trainer:
             return 0
         restore_module("network", self.network, saved.tensors)
         restore_module("ema", self.ema.average, saved.tensors)
-        for name, optimizer in self.optimizers.items():
-            restore_optimizer(name, optimizer, saved.tensors)
+        restore_optimizers(self.optimizers, saved.tensors)
         return saved.step
 
 

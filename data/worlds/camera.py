@@ -14,7 +14,7 @@ FOCAL_PX = 152.0
 
 _STRAIGHT_AHEAD_DEG = 90.0  # MuJoCo's azimuth that looks along +y
 _PAN_DEG = 40.0
-_ZOOM_FROM, _ZOOM_TO = 0.78, 1.25
+_ZOOM_FROM, _ZOOM_TO = 0.76, 1.18
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,10 @@ def camera_pose(move: str, progress: float, frame: FrameSize) -> CameraPose:
 
     The point it looks at keeps the table's centre at one height of the picture while it zooms.
     """
-    pan = _PAN_DEG * (progress - 0.5) if move == "pans right" else 0.0
+    # It circles the table while its gaze turns to the right, so the background goes to the left.
+    pan = _PAN_DEG * (0.5 - progress) if move == "pans right" else 0.0
     zoom = _ZOOM_FROM * (_ZOOM_TO / _ZOOM_FROM) ** progress if move == "zooms in" else 1.0
     half_height_m = frame.height / 2 * DISTANCE_M / FOCAL_PX
-    # Leaves an eighth of the picture's height, and a little more of a tall one, below the object's base.
-    below_m = 0.12 * 2 * half_height_m + 0.12 * (half_height_m - 1)
+    # Leaves a sixth of the picture's height, and a little more of a tall one, below the object's base.
+    below_m = 0.17 * 2 * half_height_m + 0.08 * (half_height_m - 1)
     return CameraPose(_STRAIGHT_AHEAD_DEG + pan, zoom, (0.0, 0.0, (half_height_m - below_m) / zoom))

@@ -5,7 +5,6 @@ A combination that `is_held_out` never occurs in a film, so a model that draws i
 
 import hashlib
 import itertools
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass
 
@@ -24,6 +23,7 @@ STYLE = "simple 3D animation"
 NUM_DENSE_VARIANTS = 3
 NUM_SHORT_VARIANTS = 4
 
+_VALUES = (COLOURS, SHAPES, SIZES, MOTIONS, FLOORS, CAMERAS)
 _HELD_OUT_ONE_IN = 12
 _ACTIONS = {
     "slides left": "slides to the left",
@@ -38,7 +38,7 @@ _GERUNDS = {
     "jumps": "jumping",
 }
 # How many queued combinations `deal` compares for each pick; more balances better and costs more.
-_DEAL_WINDOW = 24
+_DEAL_WINDOW = 96
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Attributes:
 
 def every_combination() -> list[Attributes]:
     """Each of the 2,304 combinations once, in a fixed order."""
-    values = itertools.product(COLOURS, SHAPES, SIZES, MOTIONS, FLOORS, CAMERAS)
+    values = itertools.product(*_VALUES)
     return [Attributes(*combination) for combination in values]
 
 
@@ -103,20 +103,18 @@ def deal(num: int, seed: int, *, held_out: bool) -> list[Attributes]:
 
 
 def _balanced(pool: Sequence[Attributes], rng: np.random.Generator) -> Iterator[Attributes]:
-    counts: Counter[tuple[int, str]] = Counter()
+    values = [(field, value) for field, values in enumerate(_VALUES) for value in values]
+    places = np.array([[values.index(pair) for pair in enumerate(astuple(attributes))] for attributes in pool])
+    # A value's weight is the number of values that its attribute has, so that every attribute counts alike.
+    weights = np.array([len(_VALUES[field]) for field, _ in values])
+    usage = np.zeros(len(values), dtype=np.int64)
     while True:
-        queue = [pool[index] for index in rng.permutation(len(pool))]
+        queue = rng.permutation(len(pool)).tolist()
         while queue:
-            pick = min(range(min(_DEAL_WINDOW, len(queue))), key=lambda index: _excess(counts, queue[index]))
-            attributes = queue.pop(pick)
-            counts.update(enumerate(astuple(attributes)))
-            yield attributes
-
-
-def _excess(counts: Counter[tuple[int, str]], attributes: Attributes) -> float:
-    """How overused a combination's values are so far; an attribute of few values weighs no more than one of many."""
-    ranges = (COLOURS, SHAPES, SIZES, MOTIONS, FLOORS, CAMERAS)
-    return sum(counts[key] * len(values) for key, values in zip(enumerate(astuple(attributes)), ranges, strict=True))
+            excess = usage[places[queue[:_DEAL_WINDOW]]].sum(axis=1)
+            index = queue.pop(int(excess.argmin()))
+            usage[places[index]] += weights[places[index]]
+            yield pool[index]
 
 
 def heldout_prompts(num: int, seed: int) -> list[tuple[str, Attributes]]:

@@ -12,8 +12,8 @@ from data.worlds.solids import Solid
 
 # Ingest may cut a wide picture to the bucket's aspect: keep clear of its sides.
 _SIDE_MARGIN = 0.065
-_TOP_MARGIN = 0.035
-_MAX_SLIDE_M = 1.7
+_TOP_MARGIN, _BOTTOM_MARGIN = 0.035, 0.015
+_MAX_SLIDE_M = 1.5
 _MAX_FALL_M = 1.7
 _MAX_HOP_M = 0.62
 
@@ -83,7 +83,8 @@ def _reach(outline_m: np.ndarray, axis: int, limit_m: float, poses: tuple[Camera
     in_view = np.ones(64, dtype=bool)
     for pose in poses:
         x, y = np.moveaxis(pose.project(outline_m + shifts, frame), -1, 0)
-        side, top = _SIDE_MARGIN * frame.width, _TOP_MARGIN * frame.height
-        in_view &= ((x >= side) & (x <= frame.width - side) & (y >= top)).all(axis=1)
+        x, y = x / frame.width, y / frame.height
+        in_view &= ((x >= _SIDE_MARGIN) & (x <= 1 - _SIDE_MARGIN)).all(axis=1)
+        in_view &= ((y >= _TOP_MARGIN) & (y <= 1 - _BOTTOM_MARGIN)).all(axis=1)
     num_in_view = int(np.argmin(np.append(in_view, False)))
     return abs(limit_m) * max(num_in_view - 1, 0) / 63

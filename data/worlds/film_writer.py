@@ -22,8 +22,9 @@ class FilmWriter:
         self._quarter_turns = rotation_deg // 90
         # The index stays at the end, as cameras write it: a file that breaks off cannot be opened.
         self._container = av.open(str(path), "w", format="mp4", container_options={"fflags": "+bitexact"})
-        # One thread: x264's rate control depends on how many frames are in flight.
-        options = {"crf": str(crf), "preset": "veryfast", "threads": "1", "flags": "+bitexact"}
+        # One thread: x264's rate control depends on how many frames are in flight. No macroblock tree: its assembly
+        # reads memory that it never set (seen at 96 pixels' width, not at 128), so equal frames give unequal bytes.
+        options = {"crf": str(crf), "preset": "veryfast", "threads": "1", "mbtree": "0", "flags": "+bitexact"}
         stream = self._container.add_stream("libx264", rate=rate, options=options)
         stream.width, stream.height = (height, width) if self._quarter_turns % 2 else (width, height)
         stream.pix_fmt = "yuv420p"

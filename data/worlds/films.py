@@ -1,26 +1,26 @@
 """The embedded source: renders the tabletop's films into a folder, as anybody's videos would lie there."""
 
 import hashlib
-import importlib
 import json
 import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from threading import Thread
-from types import ModuleType
 from typing import Any
 
 from data.atomic import remove_partials, replacing
 from data.stage import StageResult
 from data.worlds.config import FilmsConfig
 from data.worlds.programme import FilmPlan, plan_films
+from data.worlds.studio import render_film
 from data.worlds.truth import recipe_digest, sidecar_text, truth_text
 from model.config import digest_of
-from model.errors import CapacityError
+from model.errors import StageError
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ def render_films(
 
     Raises:
         CapacityError: MuJoCo cannot draw without a display on this machine.
+        StageError: a renderer process died.
     """
     started = time.monotonic()
     plans = plan_films(config)
@@ -76,29 +77,22 @@ def _rendered(plans: list[FilmPlan], config: FilmsConfig, films_dir: Path, truth
     """Renders the films side by side and gives the name of each as it is done."""
     if not plans:
         return
-    studio = _studio()
     num_processes = min(config.num_processes or len(os.sched_getaffinity(0)), len(plans))
     # Long films first, so that no process is left with one at the end.
     plans = sorted(plans, key=lambda plan: -sum(len(shot.ticks) for shot in plan.shots))
     # Spawned, not forked: a GL context does not survive a fork.
     with ProcessPoolExecutor(num_processes, mp_context=get_context("spawn"), initializer=_follow_parent) as pool:
-        futures: list[Future[str]] = [pool.submit(studio.render_film, plan, films_dir, truth_dir) for plan in plans]
+        futures: list[Future[str]] = [pool.submit(render_film, plan, films_dir, truth_dir) for plan in plans]
         try:
             for future in as_completed(futures):
                 yield future.result()
+        except BrokenProcessPool as error:
+            raise StageError(
+                "a process that renders films ended on its own, perhaps for lack of memory; run the stage again "
+                "(finished films are kept) with fewer processes (films.num_processes)"
+            ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _studio() -> ModuleType:
-    """The module that draws, imported late: only those who render films need MuJoCo and EGL."""
-    try:
-        return importlib.import_module("data.worlds.studio")
-    except Exception as error:  # a missing libEGL shows as ImportError, AttributeError or an error of PyOpenGL
-        raise CapacityError(
-            f"MuJoCo cannot draw without a display here ({type(error).__name__}: {error}); install Mesa's EGL "
-            "(Debian: libegl1 libgl1-mesa-dri), leave MUJOCO_GL unset, or give videos of your own with --source"
-        ) from error
 
 
 def _follow_parent() -> None:
@@ -157,15 +151,16 @@ def _result(
     return StageResult(
         digest=digest_of([[path.name, _file_digest(path)] for path in files]),
         outputs=files,
-        took={"films": config.num_films, "shots per film": config.shots_per_film, "seed": config.seed},
+        took={"films": config.num_films, "shots_per_film": config.shots_per_film, "seed": config.seed},
         gave={
             "files": len(videos),
-            "captioned films": len(sidecars),
-            "films rendered now": len(rendered),
+            "captioned_films": len(sidecars),
+            "rendered_now": len(rendered),
             "shots": sum(len(plan.shots) for plan in plans),
             "frames": _num_frames(plans),
-            "seconds of video": round(sum(plan.shots[-1].end_s for plan in plans), 1),
-            "frames/s": round(num_drawn / took_s, 1) if rendered else 0.0,
+            "video_s": round(sum(plan.shots[-1].end_s for plan in plans), 1),
+            "frames_per_s": round(num_drawn / took_s, 1) if rendered else 0.0,
+            "seconds": round(took_s, 3),
             "bytes": sum(path.stat().st_size for path in videos),
         },
     )

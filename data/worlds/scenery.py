@@ -20,7 +20,7 @@ _WALL_Y_M = 2.6
 _WALL_HALF_M = (8.0, 3.6)
 _TEXTURE_PX = 256
 
-# Stiffness and damping of the contact (negative: direct values): a drop bounces to about a quarter of its height.
+# Stiffness and damping of the contact (negative: direct values): a drop bounces to a third of its height.
 _CONTACT = "-20000 -62"
 _GHOST = 'contype="0" conaffinity="0"'  # seen, never touched
 

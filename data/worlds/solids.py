@@ -12,7 +12,7 @@ HEIGHTS_M = {"small": 0.61, "large": 1.02}
 # Of a solid's nominal height. The cube is lower, so that no shape is the largest by far; the cylinder is slim,
 # so that its outline is not the cube's.
 _HEIGHT = {"ball": 1.0, "cube": 0.84, "cylinder": 1.06, "cone": 1.1}
-_RADIUS = {"ball": 0.5, "cube": 0.42, "cylinder": 0.35, "cone": 0.53}
+_RADIUS = {"ball": 0.5, "cube": 0.42, "cylinder": 0.38, "cone": 0.53}
 
 _NUM_RING = 24
 

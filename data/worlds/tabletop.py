@@ -18,6 +18,7 @@ import mujoco as untyped_mujoco
 
 from data.worlds.camera import DISTANCE_M, ELEVATION_DEG, CameraPose, FrameSize, camera_pose
 from data.worlds.choreography import ShotPlan
+from data.worlds.palette import COLOURS_RGB
 from data.worlds.programme import TICKS_PER_S
 from data.worlds.scenery import (
     NUM_SHADOW_LAYERS,
@@ -35,16 +36,6 @@ _STEPS_PER_TICK = SIMULATION_HZ // TICKS_PER_S
 # Drawn larger and averaged down: cheaper here than the renderer's own antialiasing.
 _SUPERSAMPLE = 1.5
 
-_COLOURS = {
-    "red": (0.86, 0.06, 0.07),
-    "orange": (1.0, 0.47, 0.02),
-    "yellow": (1.0, 0.86, 0.05),
-    "green": (0.08, 0.66, 0.14),
-    "cyan": (0.05, 0.78, 0.86),
-    "blue": (0.07, 0.2, 0.92),
-    "purple": (0.46, 0.08, 0.8),
-    "pink": (1.0, 0.36, 0.66),
-}
 _LIGHT_TILT = 0.55  # horizontal over vertical part of the key light's direction
 
 
@@ -76,8 +67,9 @@ class Tabletop:
             )
         except Exception as error:  # PyOpenGL's errors share no base but this
             raise CapacityError(
-                f"no EGL context for a {frame.width}x{frame.height} picture ({error}); "
-                "install Mesa's EGL (Debian: libegl1 libgl1-mesa-dri) or give a folder of videos with --source"
+                f"MuJoCo gets no EGL context here ({type(error).__name__}: {error}); install Mesa's EGL (Debian: "
+                "libegl1 libgl1-mesa-dri), leave MUJOCO_GL and PYOPENGL_PLATFORM unset, or give your own videos "
+                "with --source"
             ) from error
         self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_CULL_FACE] = True
 
@@ -111,7 +103,7 @@ class Tabletop:
         for solid in every_solid():
             geom = model.geom(solid.name)
             shown = solid == plan.solid
-            geom.rgba = (*_COLOURS[plan.attributes.colour], float(shown))  # alpha 0 is not drawn at all
+            geom.rgba = (*COLOURS_RGB[plan.attributes.colour], float(shown))  # alpha 0 is not drawn at all
             geom.contype = int(shown)
         model.geom("floor").matid = model.material(plan.attributes.floor).id
         model.mat_rgba[model.material("wall").id, :3] = plan.backdrop

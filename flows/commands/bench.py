@@ -13,7 +13,7 @@ from model.errors import ConfigError
 class BenchFlags(Flags):
     """Runs one benchmark, or all of them, and rewrites docs/benchmarks.md from every result there is."""
 
-    names: CliPositionalArg[list[str]] = Field([], description="which; all when not given")
+    names: CliPositionalArg[list[str]] = Field(default=[], description="which; all when not given")
 
 
 def bench(name: str, arguments: list[str]) -> int:

@@ -30,20 +30,24 @@ PRESETS: dict[str, Callable[[], Recipe]] = {"demo": demo_recipe, "tiny": tiny}
 class RecipeFlags(Recipe, Flags):
     """Every setting of the recipe is a flag."""
 
-    workspace: Path | None = Field(None, description="folder of the run; artifacts/NAME when not given")
+    workspace: Path | None = Field(default=None, description="folder of the run; artifacts/NAME when not given")
 
     def recipe(self) -> Recipe:
         """The recipe alone."""
         return Recipe(**{name: getattr(self, name) for name in Recipe.model_fields})
 
 
-class DemoFlags(RecipeFlags):
+class PresetFlags(RecipeFlags):
+    """The settings to start from have a name."""
+
+    preset: str = Field(default="demo", description="the settings to start from: demo, or tiny (minutes, a poor model)")
+
+
+class DemoFlags(PresetFlags):
     """Makes everything from nothing: films, clips, captions, shards, latents, a trained and served model, a report."""
 
-    preset: str = Field("demo", description="the settings to start from: demo, or tiny (minutes, a poor model)")
 
-
-class RunFlags(RecipeFlags):
+class RunFlags(PresetFlags):
     """The whole line on your own videos. Captions come from files beside them, or from a captioner."""
 
 
@@ -54,15 +58,12 @@ class StageFlags(RecipeFlags):
 class ReportFlags(Flags):
     """Writes report.html of a run again."""
 
-    workspace: Path | None = Field(None, description="folder of the run; artifacts/demo when not given")
+    workspace: Path | None = Field(default=None, description="folder of the run; artifacts/demo when not given")
 
 
 def demo(name: str, arguments: list[str]) -> None:
     """Runs the whole line on the embedded world."""
-    preset = _peek(arguments, "preset") or "demo"
-    if preset not in PRESETS:
-        raise ConfigError(f"there is no preset {preset!r}; use one of {', '.join(PRESETS)}")
-    flags = read_flags(DemoFlags, name, arguments, **_given(PRESETS[preset](), arguments))
+    flags = read_flags(DemoFlags, name, arguments, **_given(_preset(arguments), arguments))
     run_line(flags.recipe(), workspace(flags.workspace, flags.name))
 
 
@@ -72,7 +73,7 @@ def run(name: str, arguments: list[str]) -> None:
     wants_help = any(word in ("-h", "--help") for word in arguments)
     if source is None and not wants_help:
         raise ConfigError("no folder of videos was given; say for example: skyloom run --source ~/Videos")
-    base = own_videos(Path(source or "DIR"), _peek(arguments, "name"))
+    base = own_videos(Path(source or "DIR"), _peek(arguments, "name"), _preset(arguments))
     flags = read_flags(RunFlags, name, arguments, **_given(base, arguments))
     check_captions(flags.recipe())
     run_line(flags.recipe(), workspace(flags.workspace, flags.name))
@@ -123,8 +124,9 @@ def _say_kept(recipe: Recipe, place: Workspace) -> None:
 def _say_results(recipe: Recipe, place: Workspace, report_path: Path) -> None:
     console = Console(highlight=False)
     table = Table(title=f"Run {recipe.name}", title_justify="left", box=None, pad_edge=False)
-    for column in ("stage", "seconds", "gave"):
-        table.add_column(column, justify="right" if column == "seconds" else "left", overflow="fold")
+    table.add_column("stage", min_width=11, no_wrap=True)
+    table.add_column("seconds", min_width=7, no_wrap=True, justify="right")
+    table.add_column("gave", ratio=1, no_wrap=True)
     active = {stage.name for stage in stages_of(recipe)}
     for receipt in read_receipts(place):
         if receipt.stage in active:
@@ -140,6 +142,13 @@ def _say_results(recipe: Recipe, place: Workspace, report_path: Path) -> None:
         f"Dashboards  skyloom up{at}   (Prefect, MLflow, Ray, the API; `skyloom down` ends them)",
         soft_wrap=True,
     )
+
+
+def _preset(arguments: list[str]) -> Recipe:
+    preset = _peek(arguments, "preset") or "demo"
+    if preset not in PRESETS:
+        raise ConfigError(f"there is no preset {preset!r}; use one of {', '.join(PRESETS)}")
+    return PRESETS[preset]()
 
 
 def _peek(arguments: list[str], flag: str) -> str | None:

@@ -20,8 +20,8 @@ from model.errors import ConfigError
 class QuarantineFlags(Flags):
     """Lists the files that a run could not use, with the reason; `replay` tries them, and only them, once more."""
 
-    action: CliPositionalArg[Literal["list", "replay"]] = Field("list", description="list or replay")
-    workspace: Path | None = Field(None, description="folder of the run; artifacts/demo when not given")
+    action: CliPositionalArg[Literal["list", "replay"]] = Field(default="list", description="list or replay")
+    workspace: Path | None = Field(default=None, description="folder of the run; artifacts/demo when not given")
 
 
 def quarantine(name: str, arguments: list[str]) -> None:

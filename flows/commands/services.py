@@ -39,12 +39,12 @@ DEPLOYMENTS = Path(__file__).resolve().parents[2] / "prefect.yaml"
 class UpFlags(Flags):
     """Starts Prefect, a worker with the deployments of prefect.yaml, MLflow, Ray and Serve on loopback."""
 
-    workspace: Path | None = Field(None, description="the run they work on; artifacts/demo when not given")
-    prefect_port: int = Field(4200, ge=0, le=65535, description="another free port is taken when it is in use")
-    mlflow_port: int = Field(5000, ge=0, le=65535, description="likewise")
-    ray_port: int = Field(6379, ge=0, le=65535, description="likewise")
-    dashboard_port: int = Field(8265, ge=0, le=65535, description="of Ray; likewise")
-    serve_port: int = Field(8000, ge=0, le=65535, description="of the Videos API; likewise")
+    workspace: Path | None = Field(default=None, description="the run they work on; artifacts/demo when not given")
+    prefect_port: int = Field(default=4200, ge=0, le=65535, description="another free port is taken when it is in use")
+    mlflow_port: int = Field(default=5000, ge=0, le=65535, description="likewise")
+    ray_port: int = Field(default=6379, ge=0, le=65535, description="likewise")
+    dashboard_port: int = Field(default=8265, ge=0, le=65535, description="of Ray; likewise")
+    serve_port: int = Field(default=8000, ge=0, le=65535, description="of the Videos API; likewise")
 
 
 class DownFlags(Flags):
@@ -84,6 +84,7 @@ def up(name: str, arguments: list[str]) -> None:
         write_services([])
         raise
     _show(started, "Running; `skyloom down` ends it")
+    log.info("Ray's dashboard asks for the token in ~/.ray/auth_token")
     if read_receipt("register", place) is None:
         log.warning("Serve was left out: no model is registered in %s yet; run `skyloom demo`", place.root)
 
@@ -151,7 +152,7 @@ def _ray(port: int, dashboard_port: int) -> Plan:
     command = [_tool("ray"), "start", "--head", "--block", "--disable-usage-stats"]
     network = ["--node-ip-address", HOST, "--port", str(port)]
     dashboard = ["--dashboard-host", HOST, "--dashboard-port", str(dashboard_port)]
-    return Plan("ray", command + network + dashboard, url=url, ready=f"{url}/api/version")
+    return Plan("ray", command + network + dashboard, url=url, ready=f"{url}/api/gcs_healthz")
 
 
 def _serve(port: int, place: Workspace, environment: dict[str, str]) -> Plan:

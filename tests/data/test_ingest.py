@@ -152,8 +152,9 @@ def truncated(film: Path) -> None:
 
 def damaged(film: Path) -> None:
     content = bytearray(film.read_bytes())
-    start = (content.index(b"mdat") + len(content)) // 2
-    content[start : start + 400] = bytes(400)
+    start, end = content.index(b"mdat") + 4, len(content)
+    third = (end - start) // 3
+    content[start + third : end - third] = bytes(end - start - 2 * third)
     film.write_bytes(content)
 
 

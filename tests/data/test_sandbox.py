@@ -65,9 +65,10 @@ def test_running_out_of_memory_costs_the_file_only(film: Path, tmp_path: Path):
 
 
 def test_a_bad_file_says_why_and_the_next_file_works(film: Path, tmp_path: Path):
-    (tmp_path / "text.mp4").write_text("not a film")
+    text = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4"))
+    text.write_text("not a film")
     with Sandbox(MediaLimits()) as sandbox:
-        failure = ingest(sandbox, tmp_path / "text.mp4", tmp_path).failure
+        failure = ingest(sandbox, text, tmp_path).failure
         assert failure is not None
         assert "is no MP4" in failure.message
         assert "av " in failure.tool_version

@@ -82,8 +82,20 @@ def test_what_may_not_be_read_is_named(open_folder: Path, request: pytest.Fixtur
     (open_folder / "secret.mp4").write_bytes(b"x")
     (open_folder / "secret.mp4").chmod(0)
     (open_folder / "closed").mkdir(mode=0)
+    (open_folder / "listed").mkdir()
+    (open_folder / "listed" / "inside.mp4").write_bytes(b"x")
+    (open_folder / "listed").chmod(0o444)
     request.getfixturevalue("unprivileged")
-    assert reasons(open_folder) == {"closed": "Permission denied", "secret.mp4": "Permission denied"}
+    assert reasons(open_folder) == {
+        "closed": "Permission denied",
+        "listed/inside.mp4": "Permission denied",
+        "secret.mp4": "Permission denied",
+    }
+
+
+def test_a_name_that_is_no_utf_8_can_be_written_down(tmp_path: Path):
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4")).write_bytes(b"x")
+    assert [file.name for file in list_sources(tmp_path).files] == ["caf\\xe9.mp4"]
 
 
 def test_equal_bytes_are_one_source_and_the_captioned_file_is_used(tmp_path: Path):

@@ -1,5 +1,5 @@
-from flows.commands.flags import read_flags
 from data.config import CaptionConfig, TrainedCaptionerConfig, TransformersCaptionerConfig
+from flows.commands.flags import read_flags
 from flows.commands.line import DemoFlags, _given
 from flows.recipes import Recipe, ShowcaseConfig
 

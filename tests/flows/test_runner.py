@@ -13,6 +13,7 @@ from flows.recipes import Recipe, ShowcaseConfig
 from flows.runner import pending, run_stage, stages_of
 from flows.stages import STAGES, Stage
 from model.errors import ConfigError, SourceError, StageError
+from training.config import TransformerTraining
 
 WORK = """
 from data.stage import StageResult
@@ -101,6 +102,24 @@ def test_a_failed_stage_leaves_no_receipt(calls, place, monkeypatch):
     with pytest.raises(RuntimeError, match="out of luck"):
         run_stage("train", Recipe(), place)
     assert read_receipt("train", place) is None
+
+
+def test_checkpoints_carry_over_to_the_same_work_only(calls, place, monkeypatch):
+    def broken(settings="transformer"):
+        return Stage(name="train", title="", call="fake_rooms:broken", settings=settings, checkpoints="train/state")
+
+    def attempt(recipe):
+        with pytest.raises(RuntimeError):
+            run_stage("train", recipe, place)
+        return (place.root / "train/state").exists()
+
+    monkeypatch.setitem(runner.STAGES, "train", broken())
+    saved = place.root / "train/state/step-1"
+    saved.mkdir(parents=True)
+    assert not attempt(Recipe()), "nobody knows what these were saved from"
+    saved.mkdir(parents=True)
+    assert attempt(Recipe()), "killed and started again"
+    assert not attempt(Recipe(transformer=TransformerTraining(dim=64))), "another network"
 
 
 def test_a_stage_whose_predecessor_has_not_run_says_so(calls, place):

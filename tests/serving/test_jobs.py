@@ -3,6 +3,7 @@
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -146,10 +147,11 @@ def test_an_idempotency_key_makes_one_job(table: JobTable) -> None:
         table.create(replace(keyed, fingerprint="other"))
 
 
-def test_a_key_sent_from_many_threads_makes_one_job(table: JobTable) -> None:
+@pytest.mark.parametrize("sign", [{"idempotency_key": "k"}, {"is_retry": True}])
+def test_a_request_repeated_from_many_threads_makes_one_job(table: JobTable, sign: dict[str, Any]) -> None:
     ids: list[str] = []
-    keyed = replace(A_JOB, idempotency_key="k")
-    threads = [threading.Thread(target=lambda: ids.append(table.create(keyed)[0].id)) for _ in range(8)]
+    repeated = replace(A_JOB, **sign)
+    threads = [threading.Thread(target=lambda: ids.append(table.create(repeated)[0].id)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

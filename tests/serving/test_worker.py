@@ -152,3 +152,15 @@ def test_stopping_hands_the_job_back_and_another_finishes_it(
     second.stop()
     job = found(jobs, job_id)
     assert (job.status, job.worker, job.attempts) == ("completed", "second", 1)
+
+
+def test_what_a_lost_attempt_left_goes_when_another_completes(
+    worker: Worker, jobs: JobTable, config: ServeConfig
+) -> None:
+    job_id = queue(jobs)
+    hasty = JobTable(config.database_url, clock=lambda: time.time() - 1000)
+    assert hasty.claim("killed", lease_s=1) is not None
+    leftover = config.storage / job_id / "1"
+    leftover.mkdir(parents=True)
+    worker.run_one()
+    assert [folder.name for folder in (config.storage / job_id).iterdir()] == ["2"]

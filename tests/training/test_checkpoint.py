@@ -1,0 +1,81 @@
+"""Checkpoints: whole or absent, newest first, damage found, optimisers restored."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from model.errors import CheckpointError
+from training.checkpoint import (
+    COMMITTED,
+    STATE,
+    committed_folders,
+    load_checkpoint,
+    load_newest,
+    module_tensors,
+    optimizer_tensors,
+    restore_module,
+    restore_optimizers,
+    save_checkpoint,
+)
+
+
+def test_the_newest_two_are_kept(tmp_path: Path) -> None:
+    for step in (10, 20, 30):
+        save_checkpoint(tmp_path, step, {"w": torch.full((2,), float(step))}, {"note": step})
+    assert [folder.name for folder in committed_folders(tmp_path)] == ["step-000030", "step-000020"]
+    newest = load_newest(tmp_path)
+    assert newest is not None
+    assert (newest.step, newest.facts, newest.tensors["w"].tolist()) == (30, {"note": 30}, [30.0, 30.0])
+
+
+def test_a_checkpoint_without_commit_is_passed_over(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, {"w": torch.ones(1)}, {})
+    (save_checkpoint(tmp_path, 2, {"w": torch.ones(1)}, {}) / COMMITTED).unlink()
+    newest = load_newest(tmp_path)
+    assert newest is not None
+    assert newest.step == 1
+    with pytest.raises(CheckpointError, match="never finished"):
+        load_checkpoint(tmp_path / "step-000002")
+
+
+def test_every_single_byte_of_damage_is_found(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path, 1, {"w": torch.arange(8.0)}, {})
+    good = (folder / STATE).read_bytes()
+    for place in range(0, len(good), 7):
+        (folder / STATE).write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        with pytest.raises(CheckpointError, match="damaged"):
+            load_checkpoint(folder)
+    assert load_newest(tmp_path) is None
+
+
+def test_nothing_saved_is_no_error(tmp_path: Path) -> None:
+    assert load_newest(tmp_path / "nowhere") is None
+
+
+def test_training_goes_on_bit_for_bit_after_a_restore(tmp_path: Path) -> None:
+    def build() -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 1))
+        return network, torch.optim.AdamW(network.parameters(), lr=0.1)
+
+    def update(network: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+        optimizer.zero_grad()
+        network(torch.full((3, 4), float(step))).square().mean().backward()
+        optimizer.step()
+
+    straight, optimizer = build()
+    for step in range(6):
+        update(straight, optimizer, step)
+        if step == 2:
+            tensors = module_tensors("net", straight) | optimizer_tensors({"adam": optimizer})
+            save_checkpoint(tmp_path, 3, tensors, {})
+    resumed, optimizer = build()
+    saved = load_newest(tmp_path)
+    assert saved is not None
+    restore_module("net", resumed, saved.tensors)
+    restore_optimizers({"adam": optimizer}, saved.tensors)
+    for step in range(3, 6):
+        update(resumed, optimizer, step)
+    assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))

@@ -1,0 +1,62 @@
+"""Rates and the split of parameters between optimisers; the average of weights."""
+
+import pytest
+import torch
+from torch import nn
+
+from model.tiny import tiny_transformer
+from training.config import Schedule
+from training.ema import Ema
+from training.optim import make_optimizers, set_rates, split_parameters, update
+
+
+def test_the_rate_warms_up_stays_and_falls_to_zero() -> None:
+    schedule = Schedule(num_steps=100, batch_size=1, lr=1, warmup_steps=10, decay_fraction=0.4)
+    rates = [schedule.rate(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[10:60] == [1.0] * 50
+    assert all(later < earlier for earlier, later in zip(rates[60:], rates[61:], strict=False))
+    assert 0 < rates[-1] < 0.05
+
+
+def test_muon_gets_block_matrices_and_adamw_all_else() -> None:
+    network = tiny_transformer()
+    matrices, others = split_parameters(network, ("blocks.",))
+    assert len(matrices) + len(others) == len(list(network.parameters()))
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    assert all("blocks." in names[id(p)] and p.ndim == 2 for p in matrices)
+    assert {"patch_in.weight", "patch_out.weight", "blocks.0.modulation_bias"} <= {names[id(p)] for p in others}
+
+
+def test_muon_updates_filters_in_place_and_equalises_their_singular_values() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(16, 16, 3))
+    optimizers = make_optimizers(network, Schedule(num_steps=1, batch_size=1, lr=1e-3), muon_lr=0.1, weight_decay=0, muon_in=("0",))
+    before = network[0].weight.detach().clone()
+    update(optimizers, network(torch.randn(2, 16, 8, 8)).square().mean(), network, 1.0)
+    values = torch.linalg.svdvals((network[0].weight.detach() - before).flatten(1))
+    assert values.max() < 0.14
+    assert values.min() > 0.05
+
+
+def test_rates_scale_each_group_from_its_own_peak() -> None:
+    schedule = Schedule(num_steps=10, batch_size=1, lr=1e-3)
+    optimizers = make_optimizers(tiny_transformer(), schedule, muon_lr=5e-3, weight_decay=0)
+    set_rates(optimizers, 0.5)
+    set_rates(optimizers, 0.25)
+    assert optimizers["adamw"].param_groups[0]["lr"] == pytest.approx(2.5e-4)
+    assert optimizers["muon"].param_groups[0]["lr"] == pytest.approx(1.25e-3)
+
+
+def test_the_average_follows_and_lags() -> None:
+    network, average = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    ema = Ema(network, average, decay=0.9)
+    with torch.no_grad():
+        network.weight.fill_(1.0)
+        average.weight.fill_(0.0)
+    ema.update(0)
+    assert float(average.weight.detach()) == pytest.approx(0.9), "early updates follow fast: decay (1+0)/(10+0)"
+    with torch.no_grad():
+        average.weight.fill_(0.0)
+    ema.update(10_000)
+    assert float(average.weight.detach()) == pytest.approx(0.1)
