@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test checks format bench chaos
+.PHONY: help setup demo test checks format coverage bench chaos
 
 help: ## This page
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -38,6 +38,11 @@ checks: $(READY) ## Style, format, types, import direction
 format: $(READY) ## Mend style and format in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+coverage: $(READY) ## Which lines the tests of this process reach
+	$(BIN)/coverage run -m pytest -q
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
 
 bench: $(READY) ## Every benchmark; rewrites docs/benchmarks.md
 	$(BIN)/skyloom bench

@@ -208,7 +208,9 @@ class ShardEncoder:
         Raises:
             ShardError: a source does not match its digest or its bucket.
         """
-        with MemberReader(self._workspace.shards) as reader:
+        # bf16 is what is stored, and costs a CPU 60 % of the time of fp32.
+        rounding = torch.autocast(torch.device(self._config.device).type, dtype=torch.bfloat16)
+        with MemberReader(self._workspace.shards) as reader, rounding:
             members = self._latents(job, reader) if job.group == LATENT_GROUP else self._prompts(job, reader)
         write_tar(self._workspace.latents / job.name, zip(job.member_names, members, strict=True))
         return job.name

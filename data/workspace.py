@@ -47,13 +47,17 @@ class Workspace:
 
     @property
     def autoencoder(self) -> Path:
-        """The trained autoencoder's folder, with its checkpoints."""
+        """The trained autoencoder's folder."""
         return self.root / "autoencoder"
 
     @property
     def transformer(self) -> Path:
-        """The transformer's checkpoints."""
+        """What the transformer's training keeps beside its checkpoints: the MLflow run, Ray Train's folder."""
         return self.root / "transformer"
+
+    def checkpoints(self, stage: str) -> Path:
+        """The checkpoints of a training stage, apart from its finished weights so that their digest stays theirs."""
+        return self.root / "checkpoints" / stage
 
     @property
     def pipeline(self) -> Path:

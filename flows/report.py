@@ -70,8 +70,8 @@ def view(workspace: Workspace) -> dict[str, Any]:
         "funnel": _funnel(workspace),
         "quarantine": read_table(workspace.catalog / "quarantine.parquet"),
         "curves": _curves(workspace),
-        "adherence": _adherence(results.get("adherence", {})),
-        "coherence": figures(_flat(results.get("coherence", {}))),
+        "adherence": _adherence(results),
+        "captions": ", ".join(f"{name} {_share(share):.0%}" for name, share in results.get("captions", {}).items()),
         "samples": _samples(results.get("samples", []), workspace),
         "lineage": [(receipt.stage, STAGES[receipt.stage].title, receipt.digest) for receipt in receipts],
         "at": "" if is_default else f" --workspace {workspace.root}",
@@ -145,13 +145,17 @@ def _curves(workspace: Workspace) -> list[dict[str, Any]]:
     return curves
 
 
-def _adherence(adherence: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
-    """One row for each attribute; figures are shares between 0 and 1 or percentages, shown as percentages."""
+def _adherence(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row for each attribute, and one for coherence; figures are shares between 0 and 1."""
+    found: dict[str, dict[str, Any]] = dict(results.get("adherence", {}))
+    if results.get("coherence"):
+        found["one object stays one"] = results["coherence"]
     rows = []
-    for name, found in adherence.items():
-        shares = {key: _share(value) for key, value in found.items() if isinstance(value, int | float)}
+    for name, values in found.items():
+        shares = {key: _share(value) for key, value in values.items() if isinstance(value, int | float)}
         goal, generated = shares.get("goal"), shares.get("generated", 0.0)
-        rows.append({"name": name, "holds": goal is None or generated >= goal, "shares": shares})
+        verdict = "" if goal is None else "holds" if generated >= goal else "missed"
+        rows.append({"name": "all together" if name == "all" else name, "verdict": verdict, "shares": shares})
     return rows
 
 
@@ -193,7 +197,3 @@ def _records(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             log.warning("%s has a line that is not JSON; it was left out of the report", path)
     return records
-
-
-def _flat(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if isinstance(value, int | float | str)}

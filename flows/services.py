@@ -2,9 +2,11 @@
 
 import logging
 import os
+import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -45,7 +47,7 @@ def quiet_environment() -> dict[str, str]:
 
     Set them before these packages are imported; they read them then.
     """
-    # Ray's name for it is odd, but only this keeps all its ports on loopback: it replaces 127.0.0.1 by an outer address.
+    # The name is odd, but only this keeps Ray's ports on loopback: it replaces 127.0.0.1 by an outer address.
     on_loopback = {} if os.environ.get("RAY_ADDRESS") else {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     return on_loopback | {
         "DO_NOT_TRACK": "1",
@@ -81,6 +83,21 @@ def prefect_environment(port: int) -> dict[str, str]:
         "PREFECT_SERVER_API_HOST": HOST,
         "PREFECT_SERVER_API_PORT": str(port),
     }
+
+
+def ray_environment() -> dict[str, str]:
+    """What Ray's processes need to know each other by: a secret token in a file that only this user can read.
+
+    Their temporary files lie apart from Ray's usual place, where any `ray.init()` would look for a cluster to join.
+    """
+    path = services_folder() / "ray_token"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32))
+    # short, since Ray puts sockets below it, whose paths may have 107 bytes
+    apart = Path(tempfile.gettempdir()) / f"skyloom-{os.getuid()}"
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path), "RAY_TMPDIR": str(apart)}
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The video autoencoder: 4 frames x 8 x 8 pixels to one latent cell, in uniform groups.
 
-Each latent frame encodes its own 4 frames and nothing else; the decoder remembers one group, so that motion stays smooth
-over group borders. An image is a frame repeated four times. (The usual 1+4k layout breaks loops, joins and suffixes.)
+Each latent frame encodes its own 4 frames and nothing else; the decoder remembers one group, so that motion stays
+smooth over group borders. An image is a frame repeated four times. (The usual 1+4k layout breaks loops, joins and
+suffixes.)
 """
 
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from model.autoencoder_blocks import MemoryBlock, PositionNorm, ResidualBlock
 from model.shapes import Compression
 
 FRAME_CHANNELS = 3
+INITIAL_LOGVAR = -5.0
 
 
 class Posterior(NamedTuple):
@@ -34,8 +36,8 @@ class Posterior(NamedTuple):
 class VideoAutoencoder(ModelMixin, ConfigMixin):
     """Compresses video `B 3 T H W` in [-1, 1] to latents `B C T/4 H/8 W/8` and back.
 
-    Weights live in a diffusers folder (`save_pretrained`, `from_pretrained`). `latent_mean` and `latent_std` turn stored
-    (raw) latents into what the transformer sees, so re-scaling re-encodes nothing.
+    Weights live in a diffusers folder (`save_pretrained`, `from_pretrained`). `latent_mean` and `latent_std` turn
+    stored (raw) latents into what the transformer sees, so re-scaling re-encodes nothing.
     """
 
     _supports_gradient_checkpointing = False
@@ -60,14 +62,24 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         self.encoder_fine = nn.ModuleList(ResidualBlock(fine_channels) for _ in range(encoder_blocks[0]))
         self.encoder_down = nn.Conv2d(4 * fine_channels, coarse_channels, 1)
         self.encoder_coarse = nn.ModuleList(ResidualBlock(coarse_channels) for _ in range(encoder_blocks[1]))
-        self.encoder_out = nn.Sequential(PositionNorm(coarse_channels), nn.Conv2d(coarse_channels, 2 * latent_channels, 1))
+        self.encoder_out = nn.Sequential(
+            PositionNorm(coarse_channels), nn.Conv2d(coarse_channels, 2 * latent_channels, 1)
+        )
         self.decoder_in = nn.Conv2d(latent_channels, coarse_channels, 3, padding=1)
         self.decoder_coarse = nn.ModuleList(MemoryBlock(coarse_channels) for _ in range(decoder_blocks[1]))
         self.decoder_up = nn.Conv2d(coarse_channels, 4 * fine_channels, 1)
         self.decoder_fine = nn.ModuleList(ResidualBlock(fine_channels) for _ in range(decoder_blocks[0]))
         self.decoder_out = nn.Sequential(PositionNorm(fine_channels), nn.Conv2d(fine_channels, pixels, 3, padding=1))
+        self._start_sharp()
         self.register_buffer("latent_mean", torch.zeros(latent_channels))
         self.register_buffer("latent_std", torch.ones(latent_channels))
+
+    def _start_sharp(self) -> None:
+        """Begin with narrow posteriors: at variance 1 the noise would drown the latents for the first hundred steps."""
+        head = self.encoder_out[1]
+        assert isinstance(head, nn.Conv2d)
+        assert head.bias is not None
+        nn.init.constant_(head.bias[self.latent_channels :], INITIAL_LOGVAR)
 
     def encode(self, video: Float[Tensor, "b 3 t h w"]) -> Posterior:
         """The posterior over the raw latents of a video whose sides are multiples of the compression."""
@@ -84,11 +96,15 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         mean, logvar = moments.float().chunk(2, dim=1)
         return Posterior(mean, logvar.clamp(-12, 4))
 
-    def decode(self, latents: Float[Tensor, "b c t h w"], memory: list[Tensor] | None = None) -> Float[Tensor, "b 3 t4 h8 w8"]:
+    def decode(
+        self, latents: Float[Tensor, "b c t h w"], memory: list[Tensor] | None = None
+    ) -> Float[Tensor, "b 3 t4 h8 w8"]:
         """The video of raw latents, in [-1, 1] up to overshoot."""
         return self.decode_stream(latents, memory)[0]
 
-    def decode_stream(self, latents: Float[Tensor, "b c t h w"], memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
+    def decode_stream(
+        self, latents: Float[Tensor, "b c t h w"], memory: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """The video of the next latents of a stream, and the memory for the call after; `None` begins a stream."""
         batch, _, num_groups, _, _ = latents.shape
         x = rearrange(latents, "b c g h w -> (b g) c h w").contiguous(memory_format=torch.channels_last)
@@ -103,7 +119,13 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         x = self.decoder_out(x)
         p = self.patch
         video = rearrange(
-            x, "(b g) (c t p q) h w -> b c (g t) (h p) (w q)", b=batch, t=self.compression.time, p=p, q=p, c=FRAME_CHANNELS
+            x,
+            "(b g) (c t p q) h w -> b c (g t) (h p) (w q)",
+            b=batch,
+            t=self.compression.time,
+            p=p,
+            q=p,
+            c=FRAME_CHANNELS,
         )
         return video, after
 

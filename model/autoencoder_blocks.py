@@ -1,8 +1,8 @@
 """The parts of the video autoencoder: residual blocks over groups of frames, with one group of memory.
 
-A *group* is the run of frames that one latent frame stands for. Groups are images to these blocks: every convolution is
-2-D with unit stride, sizes change by space-to-depth alone (strided bf16 convolutions can be wrong on CPU), norms look at
-one position, so nothing but `memory` carries over from one group to the next and a stream equals the whole clip.
+A *group* is the run of frames that one latent frame stands for. Groups are images to these blocks: every convolution
+is 2-D with unit stride, sizes change by space-to-depth alone (strided bf16 convolutions can err on CPU), norms
+look at one position, so nothing but `memory` carries over from one group to the next: a stream equals the whole clip.
 """
 
 from einops import rearrange

@@ -1,13 +1,13 @@
 """A small video captioner, trained from scratch on the labelled part of a dataset and run over all of it.
 
-Convolutions over stacked frames feed a BART encoder-decoder of transformers, which writes one sequence of marked fields:
-the dense caption, the short one, then the structure. Source: the recaptioning recipe of DALL-E 3 and Sora.
+Convolutions over stacked frames feed a BART encoder-decoder of transformers, which writes one sequence of marked
+fields: the dense caption, the short one, then the structure. Source: the recaptioning recipe of DALL-E 3 and Sora.
 """
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import cv2
 import numpy as np
@@ -54,7 +54,7 @@ class ClipStem(nn.Module):
 
 
 def prepare(clips: Sequence[np.ndarray]) -> Float[Tensor, "b 3 t h w"]:
-    """Clips of any size and length, uint8 `T H W C` each, as `NUM_FRAMES` even frames of `SIDE_PX` squared in [-1, 1]."""
+    """Clips of any size and length, uint8 `T H W C`, as `NUM_FRAMES` even frames of `SIDE_PX` squared in [-1, 1]."""
     return to_video([_resized(clip) for clip in clips])
 
 
@@ -85,10 +85,15 @@ class VideoCaptioner(nn.Module):
     def caption(self, videos: Sequence[np.ndarray], *, batch_size: int = 128) -> list[CaptionText]:
         """One caption per clip (uint8 `T H W C`), in order, by greedy decoding."""
         written: list[CaptionText] = []
+        network = cast(Any, self.network)  # transformers' own types do not bind `generate`
         for start in range(0, len(videos), batch_size):
             tokens = self.stem(prepare(videos[start : start + batch_size]))
-            ids = self.network.generate(
-                inputs_embeds=tokens, max_new_tokens=120, do_sample=False, num_beams=1, attention_mask=torch.ones(tokens.shape[:2])
+            ids = network.generate(
+                inputs_embeds=tokens,
+                max_new_tokens=120,
+                do_sample=False,
+                num_beams=1,
+                attention_mask=torch.ones(tokens.shape[:2]),
             )
             written += [from_marked_text(text) for text in self.tokenizer.batch_decode(ids, skip_special_tokens=False)]
         return written
@@ -119,12 +124,13 @@ class VideoCaptioner(nn.Module):
 
 
 def _bart_config(tokenizer: PreTrainedTokenizerFast, dim: int, num_layers: int) -> BartConfig:
+    ids = {mark: tokenizer.get_vocab()[mark] for mark in ("<pad>", "<bos>", "<eos>")}
     return BartConfig(
         vocab_size=len(tokenizer), max_position_embeddings=256, d_model=dim, dropout=0.1,
         encoder_layers=num_layers, encoder_ffn_dim=2 * dim, encoder_attention_heads=4,
         decoder_layers=num_layers, decoder_ffn_dim=2 * dim, decoder_attention_heads=4,
-        pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-        decoder_start_token_id=tokenizer.bos_token_id, forced_eos_token_id=None,
+        pad_token_id=ids["<pad>"], bos_token_id=ids["<bos>"], eos_token_id=ids["<eos>"],
+        decoder_start_token_id=ids["<bos>"], forced_eos_token_id=None,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from model.config import Config
 
 
 class NoisePatterns(Config):
-    """How often each pattern of given and noisy frames is drawn in training; what is left is all frames at one level."""
+    """How often each pattern of given frames is drawn in training; what is left is all frames at one level."""
 
     prefix: float = 0.1
     suffix: float = 0.05

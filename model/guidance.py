@@ -15,7 +15,7 @@ class Guidance(Protocol):
 
 
 class ClassifierFreeGuidance:
-    """Classifier-free guidance, within an interval of noise levels. Source: arXiv 2207.12598; interval from 2404.07724."""
+    """Classifier-free guidance, within an interval of noise levels. Source: arXiv 2207.12598, 2404.07724."""
 
     def __init__(self, scale: float, *, low: float = 0.0, high: float = 1.0) -> None:
         self.scale, self.low, self.high = scale, low, high

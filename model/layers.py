@@ -27,9 +27,9 @@ def attend(
     v_BHND: Float[Tensor, "b h n d"],
     mask: Bool[Tensor, "..."] | None = None,
 ) -> Float[Tensor, "b h n d"]:
-    """Softmax attention. Short rows on CPU are multiplied out, since the fused kernel's backward is slow there.
+    """Softmax attention. Short rows on CPU are multiplied out: the fused kernel's backward is slow there.
 
-    Measured at B=64, N=84, forward and backward, bf16, one core: fused 90 ms, multiplied out 29 ms (docs/decisions/0003).
+    Measured at B=64, N=84, forward and backward, bf16, one core: fused 90 ms, multiplied out 29 ms (decision 0003).
     """
     short = q_BHND.device.type == "cpu" and q_BHND.shape[2] <= MULTIPLIED_OUT_TOKENS
     if not short or mask is not None:
@@ -75,7 +75,7 @@ class Mlp(nn.Module):
 
 
 class ModulatedBlock(nn.Module):
-    """Attention and MLP, each scaled, shifted and gated by its token's noise level (adaLN, shared over blocks plus a bias).
+    """Attention and MLP, each scaled, shifted and gated by its token's noise level (adaLN, shared but for a bias).
 
     Source: PixArt-alpha adaLN-single (arXiv 2310.00426); per-frame levels as in Diffusion Forcing (arXiv 2407.01392).
     """
@@ -122,13 +122,13 @@ class SigmaEmbedding(nn.Module):
 
     def __init__(self, dim: int, num_frequencies: int = 128) -> None:
         super().__init__()
-        frequencies = torch.exp(-math.log(10_000) * torch.arange(num_frequencies) / num_frequencies)
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.num_frequencies = num_frequencies
         self.expand = nn.Linear(2 * num_frequencies, dim)
         self.contract = nn.Linear(dim, dim)
 
     def forward(self, sigma: Float[Tensor, "*n"]) -> Float[Tensor, "*n dim"]:
         """One vector per noise level in [0, 1]."""
-        angle = sigma[..., None].float() * 1000 * self.frequencies
+        steps = torch.arange(self.num_frequencies, device=sigma.device) / self.num_frequencies
+        angle = sigma[..., None].float() * 1000 * torch.exp(-math.log(10_000) * steps)
         waves = torch.cat([angle.cos(), angle.sin()], dim=-1)
         return self.contract(functional.silu(self.expand(waves)))

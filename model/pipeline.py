@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Generator, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -16,7 +17,7 @@ from model.config import Config
 from model.errors import CheckpointError, ConfigError
 from model.guidance import ClassifierFreeGuidance
 from model.pixels import to_frames, to_video
-from model.sampling import GivenFrames, SamplingProgress, euler, seeded_noise, sigma_schedule
+from model.sampling import GivenFrames, SamplingProgress, Velocity, euler, seeded_noise, sigma_schedule
 from model.shapes import Compression, VideoShape
 from model.text import EMBEDDED, TextEncoder, load_text_encoder, pad_states
 from model.transformer import SpacetimeTransformer
@@ -52,7 +53,7 @@ class SkyloomPipeline(DiffusionPipeline):
         self._text_encoder: TextEncoder | None = None
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], **kwargs: Any) -> Self:
         """The pipeline of a local folder.
 
         Raises:
@@ -60,11 +61,15 @@ class SkyloomPipeline(DiffusionPipeline):
         """
         folder = Path(pretrained_model_name_or_path)
         if not (folder / FACTS_FILE).is_file():
-            raise CheckpointError(f"{folder} has no {FACTS_FILE}; name a folder that Skyloom's training or `save` wrote")
+            raise CheckpointError(
+                f"{folder} has no {FACTS_FILE}; name a folder that Skyloom's training or `save` wrote"
+            )
         pipeline = super().from_pretrained(str(folder), **kwargs)
         pipeline.facts = PipelineFacts.model_validate_json((folder / FACTS_FILE).read_text())
         if pipeline.facts.weights_digest not in ("", weights_digest(folder)):
-            raise CheckpointError(f"{folder}: the weights are not those that {FACTS_FILE} names; fetch or train the model again")
+            raise CheckpointError(
+                f"{folder}: the weights are not those that {FACTS_FILE} names; fetch or train the model again"
+            )
         return pipeline
 
     def save(self, folder: Path) -> str:
@@ -108,7 +113,9 @@ class SkyloomPipeline(DiffusionPipeline):
             ConfigError: no prompt, unequal numbers of prompts and seeds, or a size that the model cannot make.
         """
         if not prompts or len(prompts) != len(seeds):
-            raise ConfigError(f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed per prompt and at least one of each")
+            raise ConfigError(
+                f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed per prompt and at least one of each"
+            )
         grid = shape.latent(self.compression)
         self._check_patches(shape)
         velocity = self._velocity(prompts, negative_prompt)
@@ -138,10 +145,11 @@ class SkyloomPipeline(DiffusionPipeline):
         if shape.height % step or shape.width % step:
             nearest = [max(step, round(side / step) * step) for side in (shape.width, shape.height)]
             raise ConfigError(
-                f"size {shape.width}x{shape.height} is not a multiple of {step} on both sides; the nearest is {nearest[0]}x{nearest[1]}"
+                f"size {shape.width}x{shape.height} is not a multiple of {step} on both sides; "
+                f"the nearest is {nearest[0]}x{nearest[1]}"
             )
 
-    def _velocity(self, prompts: Sequence[str], negative_prompt: str):
+    def _velocity(self, prompts: Sequence[str], negative_prompt: str) -> Velocity:
         states = self.text_encoder.encode([*prompts, negative_prompt])
         num_tokens = self.transformer.max_text_tokens
         asked = pad_states(states[:-1], num_tokens)

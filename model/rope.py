@@ -1,6 +1,6 @@
 """Rotary position embedding along three axes: time, height and width.
 
-Source: RoFormer (arXiv 2104.09864), split over axes as in FLUX and LTX-Video. Text tokens sit at position zero of every axis.
+Source: RoFormer (arXiv 2104.09864), split over axes as in FLUX and LTX-Video. Text sits at zero on every axis.
 """
 
 import torch
@@ -25,7 +25,7 @@ def axis_dims(head_dim: int) -> tuple[int, int, int]:
 
 
 def positions(grid: LatentShape, num_text: int, device: torch.device | None = None) -> Float[Tensor, "n 3"]:
-    """The (time, row, column) of each token: `num_text` zeros, then the grid in `T H W` order, rows and columns centred.
+    """The (time, row, column) of each token: `num_text` zeros, then the grid in `T H W` order, centred in space.
 
     Centring keeps the middle of the picture at the origin at every size and aspect.
     """
@@ -37,7 +37,7 @@ def positions(grid: LatentShape, num_text: int, device: torch.device | None = No
 
 
 def rotation(position: Float[Tensor, "n 3"], head_dim: int, base: float = 100.0) -> Float[Tensor, "2 n half"]:
-    """Cosines and sines for each token and channel pair. `base` is small because grids here are tens of cells, not thousands."""
+    """Cosines and sines for each token and channel pair; `base` is small as grids are tens of cells, not thousands."""
     angles = []
     for axis, dim in enumerate(axis_dims(head_dim)):
         frequency = base ** (-torch.arange(0, dim, 2, device=position.device, dtype=torch.float32) / dim)

@@ -1,11 +1,12 @@
 """The sampler: a generator over Euler steps, with frames that are given held fixed.
 
-Every task is a pattern of given frames: none (text to video), the first (animation), a prefix or suffix (extension), both
-ends (join). Given frames stay at noise level 0 while the others run from 1 to 0.
+Every task is a pattern of given frames: none (text to video), the first (animation), a prefix or suffix (extension),
+both ends (join). Given frames stay at noise level 0 while the others run from 1 to 0.
 """
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float
@@ -63,7 +64,7 @@ def euler(
     x = noise
     is_free = torch.ones(noise.shape[2], dtype=torch.bool) if given is None else ~given.is_given
     keep = is_free[None, None, :, None, None]
-    for step, (sigma, following) in enumerate(zip(sigmas, sigmas[1:], strict=False), start=1):
+    for step, (sigma, following) in enumerate(pairwise(sigmas), start=1):
         x = x if given is None else torch.where(keep, x, given.latents.to(x))
         level = (sigma * is_free.float()).expand(len(x), -1)
         v = velocity(x, level, True)

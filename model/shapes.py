@@ -65,5 +65,7 @@ class VideoShape(NamedTuple):
         """
         for name, size, step in zip(self._fields, self, compression, strict=True):
             if size < 1 or size % step:
-                raise ConfigError(f"{name}={size} is not a positive multiple of {step}; use {max(step, round(size / step) * step)}")
+                raise ConfigError(
+                    f"{name}={size} is not a positive multiple of {step}; use {max(step, round(size / step) * step)}"
+                )
         return LatentShape(*(size // step for size, step in zip(self, compression, strict=True)))

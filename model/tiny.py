@@ -18,7 +18,7 @@ def tiny_autoencoder(seed: int = 0) -> VideoAutoencoder:
 
 
 def tiny_transformer(seed: int = 0) -> SpacetimeTransformer:
-    """A transformer for the latents of `tiny_autoencoder`; its output layer is random, so that text changes the video."""
+    """A transformer for the latents of `tiny_autoencoder`; its output layer is random: text changes the video."""
     torch.manual_seed(seed)
     network = SpacetimeTransformer(latent_channels=4, dim=32, num_heads=2, num_blocks=2, mlp_ratio=2)
     for layer in (network.modulation, network.out_modulation, network.patch_out):
@@ -29,5 +29,7 @@ def tiny_transformer(seed: int = 0) -> SpacetimeTransformer:
 def save_tiny_pipeline(folder: Path, seed: int = 0) -> str:
     """Write a tiny random model to `folder`; returns its weights digest."""
     pipeline = SkyloomPipeline(tiny_autoencoder(seed), tiny_transformer(seed))
-    pipeline.facts = PipelineFacts(fps=8, trained_buckets=["64x64x16", "80x48x16", "48x80x16"], default_num_steps=4, recipe="tiny")
+    pipeline.facts = PipelineFacts(
+        fps=8, trained_buckets=["64x64x16", "80x48x16", "48x80x16"], default_num_steps=4, recipe="tiny"
+    )
     return pipeline.save(Path(folder))

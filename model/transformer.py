@@ -1,4 +1,4 @@
-"""The spacetime-patch diffusion transformer: one network for every task, because each latent frame has its own noise level."""
+"""The spacetime-patch diffusion transformer: one network for every task, as each latent frame has its own noise."""
 
 from functools import lru_cache
 
@@ -17,8 +17,8 @@ from model.shapes import LatentShape
 class SpacetimeTransformer(ModelMixin, ConfigMixin):
     """Predicts the velocity `noise - x0` of noisy latents of any size under text.
 
-    Latents are cut into 1 x p x p patches; text states pass a small trained stack and join the patches in self-attention.
-    Text is padded with a learned token to `max_text_tokens`, so no mask is needed and attention stays on its fast path.
+    Latents are cut into 1 x p x p patches; text states pass a small trained stack and join them in self-attention.
+    Text is padded with a learned token to `max_text_tokens`: no mask is needed and attention stays on its fast path.
     """
 
     _supports_gradient_checkpointing = False

@@ -1,4 +1,4 @@
-"""What every test may lean on: quiet services that keep to themselves, and one Prefect server for the session."""
+"""What every test may lean on: services that are quiet, keep to this machine and write to a folder of their own."""
 
 import os
 import tempfile
@@ -14,3 +14,5 @@ os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
     "SKYLOOM_HOME": f"{_home}/artifacts",
 }
+for _name in ("RAY_ADDRESS", "PREFECT_API_URL"):
+    os.environ.pop(_name, None)

@@ -22,7 +22,7 @@ from training.checkpoint import (
     restore_optimizers,
     save_checkpoint,
 )
-from training.clips import ClipSet, is_held_out, kept_rows, load_clips
+from training.clips import ClipSet, clips_digest, is_held_out, kept_rows, load_clips
 from training.config import AutoencoderTraining
 from training.optim import make_optimizers, set_rates, update
 from training.progress import StepProgress
@@ -56,16 +56,20 @@ def make_autoencoder(config: AutoencoderTraining) -> VideoAutoencoder:
     """A new autoencoder with seeded weights."""
     torch.manual_seed(config.schedule.seed)
     return VideoAutoencoder(
-        latent_channels=config.latent_channels, fine_channels=config.fine_channels, coarse_channels=config.coarse_channels,
-        encoder_blocks=config.encoder_blocks, decoder_blocks=config.decoder_blocks,
-    )  # fmt: skip
+        latent_channels=config.latent_channels,
+        fine_channels=config.fine_channels,
+        coarse_channels=config.coarse_channels,
+        encoder_blocks=config.encoder_blocks,
+        decoder_blocks=config.decoder_blocks,
+    )
 
 
 def fit(network: VideoAutoencoder, config: AutoencoderTraining, sets: dict[str, ClipSet], workspace: Workspace) -> None:
     """Run the schedule from the newest checkpoint on. A step depends on its number and the seed alone."""
-    schedule, root = config.schedule, workspace.autoencoder / "checkpoints"
+    schedule, root = config.schedule, workspace.checkpoints("autoencoder")
     optimizers = make_optimizers(network, schedule, muon_lr=config.muon_lr, weight_decay=0, muon_in=MUON_PARTS)
-    saved = load_newest(root)
+    facts = {"config": config.digest, "clips": clips_digest([row for name in sorted(sets) for row in sets[name].rows])}
+    saved = load_newest(root, facts)
     if saved:
         restore_module("network", network, saved.tensors)
         restore_optimizers(optimizers, saved.tensors)
@@ -77,11 +81,11 @@ def fit(network: VideoAutoencoder, config: AutoencoderTraining, sets: dict[str, 
             progress.step(step, **figures)
             if (step + 1) % schedule.checkpoint_every == 0 and step + 1 < schedule.num_steps:
                 tensors = module_tensors("network", network) | optimizer_tensors(optimizers)
-                save_checkpoint(root, step + 1, tensors, {"config": config.digest})
+                save_checkpoint(root, step + 1, tensors, facts)
 
 
 def draw_batch(sets: dict[str, ClipSet], config: AutoencoderTraining, step: int) -> Tensor:
-    """The crops of one step: a bucket by its share of clips, then random clips and random runs of whole frame groups."""
+    """The crops of one step: a bucket by its share of clips, then random clips and runs of whole frame groups."""
     draw = np.random.default_rng([config.schedule.seed, step])
     names = sorted(sets)
     sizes = np.array([len(sets[name].frames) for name in names])
@@ -151,7 +155,10 @@ def measure_reconstruction(network: VideoAutoencoder, sets: dict[str, ClipSet]) 
                 decoded = network.decode(network.encode(batch).mean).float().clamp(-1, 1)
             errors += (decoded - batch).square().mean(dim=(1, 2, 3, 4)).tolist()
             difference_errors += (decoded.diff(dim=2) - batch.diff(dim=2)).square().mean(dim=(1, 2, 3, 4)).tolist()
-    return {"psnr_db": psnr_db(float(np.mean(errors))), "difference_psnr_db": psnr_db(float(np.mean(difference_errors)))}
+    return {
+        "psnr_db": psnr_db(float(np.mean(errors))),
+        "difference_psnr_db": psnr_db(float(np.mean(difference_errors))),
+    }
 
 
 def batches(frames: np.ndarray, size: int = 32) -> Iterator[Tensor]:

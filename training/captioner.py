@@ -1,11 +1,11 @@
 """Fits the captioner to the clips that came with captions, so that it can caption all the others."""
 
+import json
 from typing import Any
 
-import json
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers, decoders
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -14,8 +14,15 @@ from data.workspace import Workspace
 from model.captioner import FIELD_MARKS, CaptionText, VideoCaptioner, prepare, to_marked_text
 from model.errors import StageError
 from model.weights import weights_digest
-from training.checkpoint import load_newest, module_tensors, optimizer_tensors, restore_module, restore_optimizers, save_checkpoint
-from training.clips import is_held_out, kept_rows, load_clips
+from training.checkpoint import (
+    load_newest,
+    module_tensors,
+    optimizer_tensors,
+    restore_module,
+    restore_optimizers,
+    save_checkpoint,
+)
+from training.clips import clips_digest, is_held_out, kept_rows, load_clips
 from training.config import CaptionerTraining
 from training.optim import make_optimizers, set_rates, update
 from training.progress import StepProgress
@@ -30,16 +37,22 @@ def train_captioner(config: CaptionerTraining, workspace: Workspace) -> StageRes
     validation = [row for row in rows if is_held_out(row["clip_id"], config.validation_fraction)]
     torch.manual_seed(config.schedule.seed)
     captions = [caption_of(row) for row in training]
-    captioner = VideoCaptioner(train_tokenizer(captions, config.vocabulary), dim=config.dim, num_layers=config.num_layers)
-    fit(captioner, config, prepared(workspace, training), captions, workspace)
+    captioner = VideoCaptioner(
+        train_tokenizer(captions, config.vocabulary), dim=config.dim, num_layers=config.num_layers
+    )
+    facts = {"config": config.digest, "clips": clips_digest(training)}
+    fit(captioner, config, prepared(workspace, training), captions, workspace, facts)
     captioner.eval().save(workspace.captioner)
     return StageResult(
         digest=weights_digest(workspace.captioner),
-        outputs=[path for path in workspace.captioner.rglob("*.safetensors") if "checkpoints" not in path.parts],
+        outputs=list(workspace.captioner.rglob("*.safetensors")),
         took={"labelled_clips": len(training), "steps": config.schedule.num_steps},
-        gave={"validation_clips": len(validation), "validation_loss": round(validation_loss(captioner, workspace, validation), 4),
-              "parameters": sum(p.numel() for p in captioner.parameters())},
-    )  # fmt: skip
+        gave={
+            "validation_clips": len(validation),
+            "validation_loss": round(validation_loss(captioner, workspace, validation), 4),
+            "parameters": sum(p.numel() for p in captioner.parameters()),
+        },
+    )
 
 
 def labelled_rows(workspace: Workspace) -> list[dict[str, Any]]:
@@ -81,7 +94,9 @@ def train_tokenizer(captions: list[CaptionText], vocabulary: int) -> PreTrainedT
     trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False,
                                   initial_alphabet=pre_tokenizers.ByteLevel.alphabet())  # fmt: skip
     tokenizer.train_from_iterator([to_marked_text(caption) for caption in captions], trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", special.index("<eos>"))])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <eos>", special_tokens=[("<eos>", special.index("<eos>"))]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>",
         additional_special_tokens=list(FIELD_MARKS.values()),
@@ -89,13 +104,18 @@ def train_tokenizer(captions: list[CaptionText], vocabulary: int) -> PreTrainedT
 
 
 def fit(
-    captioner: VideoCaptioner, config: CaptionerTraining, video: Tensor, captions: list[CaptionText], workspace: Workspace
+    captioner: VideoCaptioner,
+    config: CaptionerTraining,
+    video: Tensor,
+    captions: list[CaptionText],
+    workspace: Workspace,
+    facts: dict[str, str],
 ) -> None:
     """Run the schedule from the newest checkpoint on; a step depends on its number and the seed alone."""
-    schedule, root = config.schedule, workspace.captioner / "checkpoints"
+    schedule, root = config.schedule, workspace.checkpoints("captioner")
     labels = captioner.tokenize(captions)
     optimizers = make_optimizers(captioner, schedule, muon_lr=config.muon_lr, weight_decay=0.01, muon_in=("stem.",))
-    saved = load_newest(root)
+    saved = load_newest(root, facts)
     if saved:
         restore_module("network", captioner, saved.tensors)
         restore_optimizers(optimizers, saved.tensors)
@@ -112,7 +132,7 @@ def fit(
             progress.step(step, loss=loss.item())
             if (step + 1) % schedule.checkpoint_every == 0 and step + 1 < schedule.num_steps:
                 tensors = module_tensors("network", captioner) | optimizer_tensors(optimizers)
-                save_checkpoint(root, step + 1, tensors, {"config": config.digest})
+                save_checkpoint(root, step + 1, tensors, facts)
 
 
 def jitter(video: Tensor) -> Tensor:

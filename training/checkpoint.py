@@ -1,7 +1,8 @@
 """Checkpoints that are either whole or absent: a new folder per step, a COMMITTED manifest last, no pickle.
 
-A folder holds `state.safetensors` (every tensor of networks and optimisers by name), `facts.json`, and `COMMITTED`, which
-names sizes and sha256 of both. A kill at any moment leaves at most a folder without COMMITTED, which loading ignores.
+A folder holds `state.safetensors` (every tensor of networks and optimisers by name), `facts.json`, and `COMMITTED`,
+which names sizes and sha256 of both. A kill at any moment leaves at most a folder without COMMITTED, which loading
+ignores.
 """
 
 import json
@@ -37,7 +38,9 @@ def save_checkpoint(root: Path, step: int, tensors: dict[str, Tensor], facts: di
     folder.mkdir(parents=True)
     save_file({name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}, folder / STATE)
     (folder / FACTS).write_text(json.dumps({"step": step, **facts}, indent=2, sort_keys=True))
-    sizes = {name: {"bytes": (folder / name).stat().st_size, "sha256": file_digest(folder / name)} for name in (STATE, FACTS)}
+    sizes = {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": file_digest(folder / name)} for name in (STATE, FACTS)
+    }
     for name in sizes:
         _sync(folder / name)
     partial = folder / (COMMITTED + ".partial")
@@ -54,13 +57,21 @@ def committed_folders(root: Path) -> list[Path]:
     return sorted((path.parent for path in root.glob(f"step-*/{COMMITTED}")), reverse=True)
 
 
-def load_newest(root: Path) -> Checkpoint | None:
-    """The newest whole checkpoint, or None if there is none; a damaged one is passed over with a warning."""
+def load_newest(root: Path, facts: dict[str, Any] | None = None) -> Checkpoint | None:
+    """The newest whole checkpoint, or None if there is none; a damaged one is passed over with a warning.
+
+    Given `facts` (settings and data of the run that asks), a checkpoint of other facts is no checkpoint of that run.
+    """
     for folder in committed_folders(root):
         try:
-            return load_checkpoint(folder)
+            saved = load_checkpoint(folder)
         except CheckpointError as error:
             log.warning("%s; trying the one before", error)
+            continue
+        if facts is None or saved.facts == facts:
+            return saved
+        log.warning("checkpoint %s is of other settings or data; training starts anew", folder)
+        return None
     return None
 
 
@@ -74,7 +85,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         raise CheckpointError(f"checkpoint {folder} was never finished (no {COMMITTED}); use an older one")
     for name, promised in json.loads((folder / COMMITTED).read_text()).items():
         if not (folder / name).is_file() or file_digest(folder / name) != promised["sha256"]:
-            raise CheckpointError(f"checkpoint {folder}: {name} is damaged (sha256 differs); delete the folder to use an older one")
+            raise CheckpointError(
+                f"checkpoint {folder}: {name} is damaged (sha256 differs); delete the folder to use an older one"
+            )
     facts = json.loads((folder / FACTS).read_text())
     return Checkpoint(facts.pop("step"), load_file(folder / STATE), facts)
 
@@ -108,7 +121,9 @@ def module_tensors(name: str, module: nn.Module) -> dict[str, Tensor]:
 def restore_module(name: str, module: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Load what `module_tensors` gave."""
     prefix = name + "."
-    module.load_state_dict({path.removeprefix(prefix): value for path, value in tensors.items() if path.startswith(prefix)})
+    module.load_state_dict(
+        {path.removeprefix(prefix): value for path, value in tensors.items() if path.startswith(prefix)}
+    )
 
 
 def _sync(path: Path) -> None:

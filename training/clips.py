@@ -10,6 +10,7 @@ import numpy as np
 from data.catalog import read_table
 from data.video import read_frames
 from data.workspace import Workspace
+from model.config import digest_of
 from model.errors import StageError
 
 
@@ -43,6 +44,11 @@ def load_clips(root: Path, rows: list[dict[str, Any]]) -> dict[str, ClipSet]:
         chosen = [index for index, row in enumerate(rows) if row["bucket"] == bucket]
         sets[bucket] = ClipSet(bucket, [rows[index] for index in chosen], np.stack([frames[index] for index in chosen]))
     return sets
+
+
+def clips_digest(rows: list[dict[str, Any]]) -> str:
+    """What a training on these clips depends on: their ids, file digests and own captions."""
+    return digest_of([[row["clip_id"], row["digest"], row["sidecar_dense"], row["sidecar_short"]] for row in rows])
 
 
 def is_held_out(clip_id: str, fraction: float) -> bool:

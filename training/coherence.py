@@ -19,7 +19,7 @@ def palette_hues(palette: dict[str, tuple[float, float, float]]) -> dict[str, fl
 
 
 def colour_mask(frame: np.ndarray, colour: str, hues: dict[str, float]) -> np.ndarray:
-    """Where a frame (uint8 `H W 3`) shows a saturated colour whose nearest name in the palette is `colour`; bool `H W`."""
+    """Where a frame (uint8 `H W 3`) shows a saturated colour that the palette calls `colour`; bool `H W`."""
     hsv = cv2.cvtColor(frame.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
     hue = hsv[..., 0] / 360
     distances = np.stack([np.abs((hue - value + 0.5) % 1 - 0.5) for value in hues.values()])
@@ -36,5 +36,7 @@ def num_components(frame: np.ndarray, colour: str, hues: dict[str, float]) -> in
 
 def one_object_share(clips: list[np.ndarray], colours: list[str], hues: dict[str, float]) -> float:
     """The share of all frames that show exactly one patch of their clip's colour."""
-    counts = [num_components(frame, colour, hues) for clip, colour in zip(clips, colours, strict=True) for frame in clip]
+    counts = [
+        num_components(frame, colour, hues) for clip, colour in zip(clips, colours, strict=True) for frame in clip
+    ]
     return float(np.mean([count == 1 for count in counts]))

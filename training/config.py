@@ -12,7 +12,9 @@ class Schedule(Config):
     batch_size: int = Field(gt=0)
     lr: float = Field(gt=0)
     warmup_steps: int = Field(default=30, ge=0)
-    decay_fraction: float = Field(default=0.5, ge=0, le=1, description="Share of the run over which the rate falls to zero")
+    decay_fraction: float = Field(
+        default=0.5, ge=0, le=1, description="Share of the run over which the rate falls to zero"
+    )
     checkpoint_every: int = Field(default=100, gt=0)
     seed: int = 0
 
@@ -27,7 +29,7 @@ class Schedule(Config):
 class CaptionerTraining(Config):
     """The captioner that is fitted to the labelled clips."""
 
-    schedule: Schedule = Schedule(num_steps=400, batch_size=64, lr=1e-3)
+    schedule: Schedule = Schedule(num_steps=300, batch_size=64, lr=1e-3)
     muon_lr: float = Field(default=0.02, ge=0, description="Muon's rate on the stem's filters; 0 leaves all to AdamW")
     dim: int = 128
     num_layers: int = 2
@@ -38,7 +40,7 @@ class CaptionerTraining(Config):
 class AutoencoderTraining(Config):
     """The autoencoder: shape and losses."""
 
-    schedule: Schedule = Schedule(num_steps=600, batch_size=16, lr=2e-3)
+    schedule: Schedule = Schedule(num_steps=420, batch_size=16, lr=2e-3)
     muon_lr: float = Field(default=0.02, ge=0, description="Muon's rate on filters; 0 leaves all to AdamW")
     latent_channels: int = 16
     fine_channels: int = 96
@@ -55,7 +57,7 @@ class AutoencoderTraining(Config):
 class TransformerTraining(Config):
     """The diffusion transformer: shape, objective and run."""
 
-    schedule: Schedule = Schedule(num_steps=500, batch_size=64, lr=1e-3)
+    schedule: Schedule = Schedule(num_steps=520, batch_size=64, lr=1e-3)
     muon_lr: float = 5e-3
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
@@ -84,7 +86,7 @@ class TransformerTraining(Config):
 class EvaluationConfig(Config):
     """The probe network and what it is asked about the generated videos."""
 
-    probe: Schedule = Schedule(num_steps=400, batch_size=64, lr=1e-3)
+    probe: Schedule = Schedule(num_steps=300, batch_size=64, lr=1e-3)
     num_prompts: int = Field(default=64, ge=0)
     seed: int = 1234
     num_samples: int = Field(default=12, description="Prompts whose videos are kept beside real clips")

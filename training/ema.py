@@ -5,7 +5,7 @@ from torch import nn
 
 
 class Ema:
-    """Averages `network` into `average`, a network of the same shape. Decay at update n: min(decay, (1 + n) / (10 + n))."""
+    """Averages `network` into `average`, of the same shape. Decay at update n: min(decay, (1 + n) / (10 + n))."""
 
     def __init__(self, network: nn.Module, average: nn.Module, decay: float) -> None:
         average.load_state_dict(network.state_dict())
@@ -17,4 +17,5 @@ class Ema:
     def update(self, num_updates: int) -> None:
         """Move the average towards the network after its update number `num_updates`, which counts from 0."""
         decay = min(self._decay, (1 + num_updates) / (10 + num_updates))
-        torch._foreach_lerp_(self._target, self._source, 1 - decay)
+        for target, source in zip(self._target, self._source, strict=True):
+            target.lerp_(source, 1 - decay)

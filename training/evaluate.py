@@ -1,4 +1,4 @@
-"""What the trained model can do, measured: prompt adherence by a probe, one-object coherence, and samples to look at."""
+"""What the trained model can do, measured: adherence to prompts, one-object coherence, and samples to look at."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -67,7 +67,9 @@ def ask_world(config: EvaluationConfig, pipeline: SkyloomPipeline) -> Asked:
     """Prompts whose combination of attributes no film shows, over the trained buckets in turn."""
     pairs = heldout_prompts(config.num_prompts, config.seed)
     buckets = pipeline.facts.trained_buckets
-    return Asked([text for text, _ in pairs], [asdict(attributes) for _, attributes in pairs], cycled(buckets, len(pairs)))
+    return Asked(
+        [text for text, _ in pairs], [asdict(attributes) for _, attributes in pairs], cycled(buckets, len(pairs))
+    )
 
 
 def ask_captions(config: EvaluationConfig, workspace: Workspace, rows: list[dict[str, Any]]) -> Asked:
@@ -161,14 +163,20 @@ def real_and_decoded(workspace: Workspace, pipeline: SkyloomPipeline, rows: list
             batch = to_video(list(chosen.frames[start : start + 32]))
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 through = to_frames(pipeline.autoencoder.decode(pipeline.autoencoder.encode(batch).mean))
-            decoded |= {row["clip_id"]: clip for row, clip in zip(chosen.rows[start : start + 32], through, strict=True)}
+            decoded |= {
+                row["clip_id"]: clip for row, clip in zip(chosen.rows[start : start + 32], through, strict=True)
+            }
     return [prepare([version[row["clip_id"]] for row in rows]) for version in (real, decoded)]
 
 
 def caption_accuracy(workspace: Workspace, truth: dict[str, dict[str, str]]) -> dict[str, float]:
     """How often the captions that the captioner wrote name each true attribute."""
     written = [row for row in read_table(workspace.catalog / "captions.parquet") if row["origin"] == "captioner"]
-    pairs = [(json.loads(row["structured"]) | {"dense": row["dense"]}, truth[row["clip_id"]]) for row in written if row["clip_id"] in truth]
+    pairs = [
+        (json.loads(row["structured"]) | {"dense": row["dense"]}, truth[row["clip_id"]])
+        for row in written
+        if row["clip_id"] in truth
+    ]
     if not pairs:
         return {}
     return {
@@ -198,7 +206,7 @@ def write_samples(
 
 
 def nearest_real(rows: list[dict[str, Any]], truth: dict[str, dict[str, str]], asked: Asked, place: int) -> str:
-    """The path of the clip of the same bucket that shares most attributes with a prompt (any of the bucket without truth)."""
+    """The path of the clip of the same bucket that shares most attributes with a prompt (any, without truth)."""
     same = [row for row in rows if row["bucket"] == asked.buckets[place]]
     if not asked.attributes:
         return str(same[place % len(same)]["path"])
@@ -208,10 +216,15 @@ def nearest_real(rows: list[dict[str, Any]], truth: dict[str, dict[str, str]], a
 
 def headline(results: dict[str, Any]) -> Figures:
     """The figures that stand in the receipt and in MLflow, as shares from 0 to 1."""
-    figures: Figures = {f"adherence_{name}": round(score["generated"], 4) for name, score in results["adherence"].items()}
+    figures: Figures = {
+        f"adherence_{name}": round(score["generated"], 4) for name, score in results["adherence"].items()
+    }
     figures |= {f"probe_real_{name}": round(score["real"], 4) for name, score in results["adherence"].items()}
     if results["coherence"]:
-        figures |= {"coherence": round(results["coherence"]["generated"], 4), "coherence_real": round(results["coherence"]["real"], 4)}
+        figures |= {
+            "coherence": round(results["coherence"]["generated"], 4),
+            "coherence_real": round(results["coherence"]["real"], 4),
+        }
     return figures | {f"caption_{name}": round(value, 4) for name, value in results["captions"].items()}
 
 

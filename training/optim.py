@@ -47,7 +47,12 @@ def split_parameters(network: nn.Module, markers: Sequence[str]) -> tuple[list[n
 
 
 def make_optimizers(
-    network: nn.Module, schedule: Schedule, *, muon_lr: float, weight_decay: float, muon_in: Sequence[str] = ("blocks.",)
+    network: nn.Module,
+    schedule: Schedule,
+    *,
+    muon_lr: float,
+    weight_decay: float,
+    muon_in: Sequence[str] = ("blocks.",),
 ) -> dict[str, torch.optim.Optimizer]:
     """The optimisers by name; each group remembers its peak rate as `peak_lr`. `muon_lr` of 0 leaves all to AdamW."""
     filters, others = split_parameters(network, muon_in if muon_lr > 0 else ())
@@ -69,7 +74,9 @@ def set_rates(optimizers: dict[str, torch.optim.Optimizer], factor: float) -> No
             group["lr"] = group["peak_lr"] * factor
 
 
-def update(optimizers: dict[str, torch.optim.Optimizer], loss: Tensor, network: nn.Module, max_grad_norm: float) -> Tensor:
+def update(
+    optimizers: dict[str, torch.optim.Optimizer], loss: Tensor, network: nn.Module, max_grad_norm: float
+) -> Tensor:
     """One descent step on `loss` by every optimiser; returns the gradient norm before clipping."""
     for optimizer in optimizers.values():
         optimizer.zero_grad(set_to_none=True)

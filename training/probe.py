@@ -1,6 +1,6 @@
 """A small network that reads a clip's attributes, trained on the world's truth; the judge of prompt adherence.
 
-It sees real clips through the autoencoder half of the time, so that it judges content and not the autoencoder's softness.
+It sees real clips through the autoencoder half of the time: it judges content, not the autoencoder's softness.
 """
 
 from collections.abc import Mapping, Sequence
@@ -71,7 +71,8 @@ def fit_probe(
 ) -> None:
     """Train on prepared clips. `videos` holds versions of the same clips (as they are, and through the autoencoder)."""
     targets = {
-        name: torch.tensor([values.index(attributes[name]) for attributes in truth]) for name, values in probe.vocabulary.items()
+        name: torch.tensor([values.index(attributes[name]) for attributes in truth])
+        for name, values in probe.vocabulary.items()
     }
     optimizers = make_optimizers(probe, schedule, muon_lr=MUON_LR, weight_decay=0.01, muon_in=("stem.",))
     probe.train()

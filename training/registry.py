@@ -21,7 +21,9 @@ def register_model(config: RegistryConfig, workspace: Workspace) -> StageResult:
     """Make the pipeline a version with the alias `candidate`, and `champion` too if it passes the gate."""
     client = open_client(workspace)
     facts = PipelineFacts.model_validate_json((workspace.pipeline / FACTS_FILE).read_text())
-    version = registered_version(client, config.name, facts.weights_digest) or new_version(client, config, workspace, facts)
+    version = registered_version(client, config.name, facts.weights_digest) or new_version(
+        client, config, workspace, facts
+    )
     client.set_registered_model_alias(config.name, CANDIDATE, version)
     missed = failed_gates(config, workspace)
     if missed:
@@ -29,16 +31,24 @@ def register_model(config: RegistryConfig, workspace: Workspace) -> StageResult:
     else:
         client.set_registered_model_alias(config.name, CHAMPION, version)
     return StageResult(
-        digest=facts.weights_digest, outputs=[workspace.mlflow / "mlflow.db"],
+        digest=facts.weights_digest,
+        outputs=[workspace.mlflow / "mlflow.db"],
         took={"weights_digest": facts.weights_digest[:12]},
-        gave={"model": config.name, "version": version, "alias": CANDIDATE if missed else CHAMPION, "gate_missed": "; ".join(missed)},
-    )  # fmt: skip
+        gave={
+            "model": config.name,
+            "version": version,
+            "alias": CANDIDATE if missed else CHAMPION,
+            "gate_missed": "; ".join(missed),
+        },
+    )
 
 
 def registered_version(client: MlflowClient, name: str, weights_digest: str) -> str | None:
     """The version that holds these very weights, if there is one."""
     found = client.search_model_versions(f"name = '{name}'")
-    return next((str(version.version) for version in found if version.tags.get("weights_digest") == weights_digest), None)
+    return next(
+        (str(version.version) for version in found if version.tags.get("weights_digest") == weights_digest), None
+    )
 
 
 def new_version(client: MlflowClient, config: RegistryConfig, workspace: Workspace, facts: PipelineFacts) -> str:
@@ -46,7 +56,11 @@ def new_version(client: MlflowClient, config: RegistryConfig, workspace: Workspa
     tags = {"weights_digest": facts.weights_digest, "dataset_id": facts.dataset_id}
     run_id = (workspace.transformer / RUN_FILE).read_text().strip()
     model = client.create_logged_model(
-        experiment_id(client, workspace), name=config.name, source_run_id=run_id, model_type="video-diffusion", tags=tags
+        experiment_id(client, workspace),
+        name=config.name,
+        source_run_id=run_id,
+        model_type="video-diffusion",
+        tags=tags,
     )
     client.log_model_artifacts(model.model_id, str(workspace.pipeline))
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)

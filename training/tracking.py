@@ -24,11 +24,13 @@ def experiment_id(client: MlflowClient, workspace: Workspace) -> str:
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is not None:
         return str(found.experiment_id)
-    return str(client.create_experiment(EXPERIMENT, artifact_location=(workspace.mlflow / "artifacts").resolve().as_uri()))
+    return str(
+        client.create_experiment(EXPERIMENT, artifact_location=(workspace.mlflow / "artifacts").resolve().as_uri())
+    )
 
 
 def open_run(client: MlflowClient, workspace: Workspace, folder: Path, name: str, params: dict[str, Any]) -> str:
-    """The id of the run that this folder's training belongs to: the one it began, or a new one with these parameters."""
+    """The id of the run that this folder's training began, or of a new one with these parameters."""
     record = folder / RUN_FILE
     if record.is_file():
         return record.read_text().strip()

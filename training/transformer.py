@@ -35,15 +35,22 @@ def train_transformer(config: TransformerTraining, workspace: Workspace) -> Stag
     ensure_ray(num_cpus=max(os.cpu_count() or 1, config.num_workers * config.cpus_per_worker))
     trainer = TorchTrainer(
         run_worker,
-        train_loop_config={"config": config.model_dump(mode="json"), "workspace": str(workspace.root.resolve()), "run_id": run_id},
+        train_loop_config={
+            "config": config.model_dump(mode="json"),
+            "workspace": str(workspace.root.resolve()),
+            "run_id": run_id,
+        },
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.num_workers, use_gpu=False, resources_per_worker={"CPU": config.cpus_per_worker}
         ),
         run_config=ray.train.RunConfig(
-            name="transformer", storage_path=str((workspace.transformer / "ray").resolve()),
-            worker_runtime_env={"env_vars": {"GLIBC_TUNABLES": ALLOCATOR, "OMP_NUM_THREADS": str(config.cpus_per_worker)}},
+            name="transformer",
+            storage_path=str((workspace.transformer / "ray").resolve()),
+            worker_runtime_env={
+                "env_vars": {"GLIBC_TUNABLES": ALLOCATOR, "OMP_NUM_THREADS": str(config.cpus_per_worker)}
+            },
         ),
-    )  # fmt: skip
+    )
     with ProgressFollower("transformer", workspace.logs / STEP_LOG, config.schedule.num_steps):
         trainer.fit()
     digest = assemble_pipeline(config, workspace)
@@ -64,19 +71,24 @@ def assemble_pipeline(config: TransformerTraining, workspace: Workspace) -> str:
     Raises:
         CheckpointError: training has not finished.
     """
-    saved = load_newest(workspace.transformer / "checkpoints")
+    saved = load_newest(workspace.checkpoints("transformer"))
     if saved is None or saved.step < config.schedule.num_steps:
-        raise CheckpointError(f"no finished checkpoint in {workspace.transformer}; run `skyloom train` to its end")
+        raise CheckpointError(f"training in {workspace.root} has not finished; run `skyloom train` to its end")
     autoencoder = load_autoencoder(workspace.autoencoder)
     dataset = Dataset.open(workspace.latents)
     network = make_transformer(config, autoencoder.latent_channels, dataset.card.facts["prompt_dim"])
     restore_module("ema", network, saved.tensors)
     pipeline = SkyloomPipeline(autoencoder, network.eval())
     pipeline.facts = PipelineFacts(
-        fps=kept_rows(workspace)[0]["fps"], trained_buckets=sorted({member.bucket for member in dataset.members}),
-        text_encoder=config.text_encoder, dataset_id=dataset.card.dataset_id, recipe=config.recipe, sigma_shift=config.sigma_shift, default_num_steps=config.num_sampling_steps,
+        fps=kept_rows(workspace)[0]["fps"],
+        trained_buckets=sorted({member.bucket for member in dataset.members}),
+        text_encoder=config.text_encoder,
+        dataset_id=dataset.card.dataset_id,
+        recipe=config.recipe,
+        sigma_shift=config.sigma_shift,
+        default_num_steps=config.num_sampling_steps,
         default_guidance_scale=config.guidance_scale,
-    )  # fmt: skip
+    )
     return pipeline.save(workspace.pipeline)
 
 

@@ -1,7 +1,7 @@
 """What one rank of the transformer's training does: a Ray Train worker around plain torch.
 
-Everything random at a step is drawn for the whole global batch from (seed, step), then cut by rank, so that the run is the
-same on any number of ranks and after any kill.
+Everything random at a step is drawn for the whole global batch from (seed, step), then cut by rank, so that the run is
+the same on any number of ranks and after any kill.
 """
 
 import time
@@ -10,7 +10,7 @@ from typing import Any
 
 import ray.train
 import torch
-from ray.train.torch import get_device, prepare_model
+from ray.train.torch import prepare_model
 from torch import Tensor, nn
 
 from data.loader import LatentBatch, LatentLoader, LoaderConfig
@@ -18,6 +18,7 @@ from data.workspace import Workspace
 from model.autoencoder import VideoAutoencoder
 from model.diffusion import NoisePatterns, add_noise, draw_levels, velocity_loss
 from model.transformer import SpacetimeTransformer
+from model.weights import weights_digest
 from training.checkpoint import (
     load_newest,
     module_tensors,
@@ -77,19 +78,27 @@ class Trainer:
 
     def __init__(self, config: TransformerTraining, workspace: Workspace, rank: int, world_size: int) -> None:
         self.config, self.rank, self.world_size = config, rank, world_size
-        self.checkpoints = workspace.transformer / "checkpoints"
+        self.checkpoints = workspace.checkpoints("transformer")
         self.autoencoder = VideoAutoencoder.from_pretrained(str(workspace.autoencoder)).eval()
-        self.loader = LatentLoader(loader_config(config), workspace.latents, rank=rank, world_size=world_size)
+        self.loader = LatentLoader(
+            loader_config(config), workspace.latents, autoencoder_digest=weights_digest(workspace.autoencoder),
+            rank=rank, world_size=world_size,
+        )  # fmt: skip
         self.network = make_transformer(config, self.autoencoder.latent_channels, self.loader.prompt_dim)
-        self.ema = Ema(self.network, make_transformer(config, self.autoencoder.latent_channels, self.loader.prompt_dim), config.ema_decay)
+        self.ema = Ema(
+            self.network,
+            make_transformer(config, self.autoencoder.latent_channels, self.loader.prompt_dim),
+            config.ema_decay,
+        )
         self.optimizers = make_optimizers(
             self.network, config.schedule, muon_lr=config.muon_lr, weight_decay=config.weight_decay
         )
+        self.facts = {"config": config.digest, "dataset_id": self.loader.dataset_id}
         self.first_step = self._resume()
         if config.compile:
             for block in self.network.blocks:
                 block.compile(dynamic=False)
-        self.model: nn.Module = prepare_model(self.network) if world_size > 1 else self.network.to(get_device())
+        self.model: nn.Module = prepare_model(self.network) if world_size > 1 else self.network
         self.patterns = NoisePatterns(
             prefix=config.prefix_fraction, suffix=config.suffix_fraction, both_ends=config.both_ends_fraction
         )
@@ -103,7 +112,11 @@ class Trainer:
         norm = update(self.optimizers, loss, self.network, self.config.max_grad_norm)
         self.ema.update(step)
         seconds = time.perf_counter() - started
-        return {"loss": loss.item(), "grad_norm": norm.item(), "samples_per_s": self.config.schedule.batch_size / seconds}
+        return {
+            "loss": loss.item(),
+            "grad_norm": norm.item(),
+            "samples_per_s": self.config.schedule.batch_size / seconds,
+        }
 
     def _loss(self, step: int, batch: LatentBatch) -> Tensor:
         """The velocity loss of this rank's rows of the global batch."""
@@ -116,7 +129,7 @@ class Trainer:
         sigma, is_noisy = levels.sigma[rows], levels.is_noisy[rows]
         has_text = (torch.rand(total, generator=generator) >= self.config.text_dropout)[rows]
         x0 = self.autoencoder.normalise(batch.mean + posterior_noise * torch.exp(0.5 * batch.logvar))
-        with torch.autocast(get_device().type, dtype=torch.bfloat16):
+        with torch.autocast(x0.device.type, dtype=torch.bfloat16):
             predicted = self.model(
                 add_noise(x0, noise, sigma), sigma, batch.prompt_states, batch.prompt_mask & has_text[:, None]
             )
@@ -128,12 +141,12 @@ class Trainer:
         if done % self.config.schedule.checkpoint_every == 0 or done == self.config.schedule.num_steps:
             tensors = module_tensors("network", self.network) | module_tensors("ema", self.ema.average)
             tensors |= optimizer_tensors(self.optimizers)
-            save_checkpoint(self.checkpoints, done, tensors, {"config": self.config.digest, "dataset_id": self.loader.dataset_id})
+            save_checkpoint(self.checkpoints, done, tensors, self.facts)
 
     def _resume(self) -> int:
         """The first step to do: after the newest checkpoint of the same settings and data, else 0."""
-        saved = load_newest(self.checkpoints)
-        if saved is None or saved.facts != {"config": self.config.digest, "dataset_id": self.loader.dataset_id}:
+        saved = load_newest(self.checkpoints, self.facts)
+        if saved is None:
             return 0
         restore_module("network", self.network, saved.tensors)
         restore_module("ema", self.ema.average, saved.tensors)

@@ -14,7 +14,7 @@ GRAVITY = 4.2  # metres per second squared: a toy's pace, so that a fall lasts s
 MAX_SIDE_PX = 256
 NUM_SHADOW_LAYERS = 4
 
-_TILE_M = 0.95
+_TILE_M = 1.1
 _FLOOR_HALF_M = (8.4, 5.6)
 _WALL_Y_M = 2.6
 _WALL_HALF_M = (8.0, 3.6)
@@ -107,9 +107,9 @@ def _material(name: str) -> str:
 def scene_assets() -> dict[str, bytes]:
     """The textures as PNG files by name: one square of two by two tiles per floor, and the wall's panels."""
     paintings = {
-        "white": _tiles(0.93, 0.93, line=0.68),
-        "dark": _tiles(0.27, 0.27, line=0.42),
-        "checkered": _tiles(0.88, 0.26, line=None),
+        "white": _tiles(0.92, 0.92, line=0.76),
+        "dark": _tiles(0.27, 0.27, line=0.38),
+        "checkered": _tiles(0.78, 0.42, line=None),
         "wall": _panels(),
     }
     return {f"{name}.png": _png(grey) for name, grey in paintings.items()}
@@ -129,7 +129,7 @@ def _panels() -> np.ndarray:
     """Broad soft upright panels, so that a moving camera shows, on a wall that darkens a little upward."""
     num_panels = 10
     phase = np.arange(4 * _TEXTURE_PX) / (4 * _TEXTURE_PX) * num_panels % 1
-    panels = 1 - 0.16 * np.clip((np.abs(phase - 0.5) - 0.25) * 12 + 0.5, 0, 1)
+    panels = 1 - 0.1 * np.clip((np.abs(phase - 0.5) - 0.25) * 12 + 0.5, 0, 1)
     upward = np.linspace(0.86, 1, _TEXTURE_PX)
     return upward[:, None] * panels[None, :]
 

@@ -25,6 +25,7 @@ from flows.services import (
     launch,
     prefect_environment,
     prefect_server_command,
+    ray_environment,
     wait_until_ready,
 )
 from flows.state import Service, process_of, read_services, write_services
@@ -84,7 +85,7 @@ def up(name: str, arguments: list[str]) -> None:
         write_services([])
         raise
     _show(started, "Running; `skyloom down` ends it")
-    log.info("Ray's dashboard asks for the token in ~/.ray/auth_token")
+    log.info("Ray's dashboard asks for the token in %s", ray_environment()["RAY_AUTH_TOKEN_PATH"])
     if read_receipt("register", place) is None:
         log.warning("Serve was left out: no model is registered in %s yet; run `skyloom demo`", place.root)
 
@@ -114,7 +115,7 @@ def _plans(flags: UpFlags, place: Workspace) -> Iterable[Plan]:
     yield _mlflow(free_port(flags.mlflow_port), place)
     ray_port, dashboard_port = free_port(flags.ray_port), free_port(flags.dashboard_port)
     yield _ray(ray_port, dashboard_port)
-    joined = prefect | {"RAY_ADDRESS": f"{HOST}:{ray_port}"}
+    joined = prefect | ray_environment() | {"RAY_ADDRESS": f"{HOST}:{ray_port}"}
     yield Plan(
         "worker",
         [_tool("prefect"), "worker", "start", "--pool", POOL, "--type", "process", "--name", "skyloom"],
@@ -152,7 +153,8 @@ def _ray(port: int, dashboard_port: int) -> Plan:
     command = [_tool("ray"), "start", "--head", "--block", "--disable-usage-stats"]
     network = ["--node-ip-address", HOST, "--port", str(port)]
     dashboard = ["--dashboard-host", HOST, "--dashboard-port", str(dashboard_port)]
-    return Plan("ray", command + network + dashboard, url=url, ready=f"{url}/api/gcs_healthz")
+    ready = f"{url}/api/gcs_healthz"  # the only address that asks for no token
+    return Plan("ray", command + network + dashboard, url=url, ready=ready, environment=ray_environment())
 
 
 def _serve(port: int, place: Workspace, environment: dict[str, str]) -> Plan:
@@ -177,6 +179,8 @@ def _start(plan: Plan) -> Service:
 
 def _deploy(environment: dict[str, str]) -> None:
     """Makes the work pool and the deployments of prefect.yaml known to the server."""
+    if not DEPLOYMENTS.exists():
+        raise CapacityError(f"{DEPLOYMENTS} is missing: run `skyloom up` from a checkout of the repository")
     log.info("deploying the flows of %s", DEPLOYMENTS.name)
     for words in (
         ["work-pool", "create", POOL, "--type", "process", "--overwrite"],
@@ -195,14 +199,17 @@ def _deploy(environment: dict[str, str]) -> None:
 
 
 def _end_all(services: list[Service]) -> None:
+    """Ends each service first alone, so that it can end its own children in order; then whatever is left of them."""
     for service in reversed(services):
         process = process_of(service)
         if process is None:
             continue
         family = [process, *process.children(recursive=True)]
+        _signal(process, "terminate")
+        psutil.wait_procs([process], timeout=20)
         for member in family:
             _signal(member, "terminate")
-        for survivor in psutil.wait_procs(family, timeout=15)[1]:
+        for survivor in psutil.wait_procs(family, timeout=5)[1]:
             _signal(survivor, "kill")
 
 

@@ -36,7 +36,8 @@ def workspace(tmp_path):
     adherence = {"color": {"generated": 0.97, "real": 1.0, "chance": 0.125, "goal": 0.95}}
     adherence["shape"] = {"generated": 0.41, "real": 0.93, "chance": 0.25, "goal": 0.6}
     samples = [{"prompt": "a blue cube", "video": "made.mp4", "real": "real.mp4"}]
-    results = {"adherence": adherence, "coherence": {"one_object": 0.8}, "samples": samples}
+    adherence["all"] = {"generated": 0.33, "real": 0.91, "chance": 0.001, "goal": None}
+    results = {"adherence": adherence, "coherence": {"generated": 0.8, "goal": 0.75}, "samples": samples}
     (place.evaluation / "results.json").write_text(json.dumps(results))
     place.logs.mkdir()
     lines = [json.dumps({"step": step, "loss": 2 / (step + 1)}) for step in range(50)]
@@ -47,7 +48,20 @@ def workspace(tmp_path):
 def test_every_part_of_the_run_is_shown(workspace):
     page = write_report(workspace).read_text()
     assert page.count("data:video/mp4;base64,") == 3
-    for part in ("clips 1,234", "too static", "duplicate files", "97 %", "missed", "holds", "a blue cube", "0" * 64):
+    for part in (
+        "clips 1,234",
+        "too static",
+        "duplicate files",
+        "97 %",
+        "missed",
+        "holds",
+        "all together",
+        "33 %",
+        "one object stays one",
+        "80 %",
+        "a blue cube",
+        "0" * 64,
+    ):
         assert part in page, part
     assert page.count("<svg") == 1
 

@@ -12,7 +12,9 @@ from model.errors import CheckpointError
 from training.captioner import train_tokenizer
 
 CAPTIONS = [
-    CaptionText("a red ball falls", "a small red ball falls on a white floor", {"subject": "red ball", "camera": "stays still"}),
+    CaptionText(
+        "a red ball falls", "a small red ball falls on a white floor", {"subject": "red ball", "camera": "stays still"}
+    ),
     CaptionText("a cube", "a large blue cube jumps", {}),
 ]
 words = st.text(alphabet="abcdefgh ", min_size=1).map(lambda text: " ".join(text.split())).filter(bool)

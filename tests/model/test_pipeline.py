@@ -52,7 +52,7 @@ def test_changed_weights_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="skyloom.json"):
+    with pytest.raises(CheckpointError, match=r"skyloom\.json"):
         SkyloomPipeline.from_pretrained(tmp_path)
 
 

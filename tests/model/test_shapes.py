@@ -26,8 +26,11 @@ def test_latent_grid_divides_each_axis() -> None:
 
 @given(st.integers(0, 64), st.integers(0, 64), st.integers(0, 64))
 def test_only_whole_positive_multiples_have_a_latent_grid(num_frames: int, height: int, width: int) -> None:
-    shape, fits = VideoShape(num_frames, height, width), all(
-        size > 0 and size % step == 0 for size, step in zip((num_frames, height, width), Compression(), strict=True)
+    shape, fits = (
+        VideoShape(num_frames, height, width),
+        all(
+            size > 0 and size % step == 0 for size, step in zip((num_frames, height, width), Compression(), strict=True)
+        ),
     )
     if fits:
         assert shape.latent(Compression()).num_cells == num_frames * height * width // 256

@@ -44,8 +44,12 @@ def test_a_t5_folder_loads_through_the_same_door(tmp_path: Path) -> None:
     words = {word: index for index, word in enumerate(["<pad>", "</s>", "<unk>", "a", "red", "ball"])}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>").save_pretrained(tmp_path)
-    T5EncoderModel(T5Config(vocab_size=8, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)).save_pretrained(tmp_path)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(tmp_path)
+    T5EncoderModel(T5Config(vocab_size=8, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)).save_pretrained(
+        tmp_path
+    )
     encoder = load_text_encoder(str(tmp_path))
     assert [len(state) for state in encoder.encode(["a red ball", "ball"])] == [3, 1]
     assert encoder.dim == 16

@@ -1,5 +1,7 @@
 """Rates and the split of parameters between optimisers; the average of weights."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -15,7 +17,7 @@ def test_the_rate_warms_up_stays_and_falls_to_zero() -> None:
     rates = [schedule.rate(step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[10:60] == [1.0] * 50
-    assert all(later < earlier for earlier, later in zip(rates[60:], rates[61:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(rates[60:]))
     assert 0 < rates[-1] < 0.05
 
 
@@ -31,7 +33,9 @@ def test_muon_gets_block_matrices_and_adamw_all_else() -> None:
 def test_muon_updates_filters_in_place_and_equalises_their_singular_values() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(16, 16, 3))
-    optimizers = make_optimizers(network, Schedule(num_steps=1, batch_size=1, lr=1e-3), muon_lr=0.1, weight_decay=0, muon_in=("0",))
+    optimizers = make_optimizers(
+        network, Schedule(num_steps=1, batch_size=1, lr=1e-3), muon_lr=0.1, weight_decay=0, muon_in=("0",)
+    )
     before = network[0].weight.detach().clone()
     update(optimizers, network(torch.randn(2, 16, 8, 8)).square().mean(), network, 1.0)
     values = torch.linalg.svdvals((network[0].weight.detach() - before).flatten(1))

@@ -1,0 +1,68 @@
+"""Signal 9 in the middle of curation, encoding and training: the same command goes on, and the bytes are the same."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data.workspace import Workspace
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(2400)]
+
+COMMAND = [sys.executable, "-c", "import sys; from flows.cli import main; sys.exit(main())", "demo", "--preset", "tiny"]
+ROOT = Path(__file__).parents[2]
+
+
+def started(home):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    with (home / "log").open("ab") as log:
+        return subprocess.Popen(
+            COMMAND, env=environment | {"SKYLOOM_HOME": str(home)}, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
+        )
+
+
+def finish(home):
+    assert started(home).wait(900) == 0, (home / "log").read_text()[-3000:]
+
+
+def kill_when(home, middle):
+    """Starts the line and ends it with signal 9 as soon as `middle` says that the stage is half done."""
+    process = started(home)
+    deadline = time.monotonic() + 600
+    while not middle():
+        assert process.poll() is None, f"the line ended before the kill: {(home / 'log').read_text()[-3000:]}"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def contents(folder):
+    """Digest by file name of the tars, the manifest and the card of a dataset."""
+    paths = [*folder.glob("*.tar"), folder / "manifest.parquet", folder / "dataset.json"]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    home = tmp_path_factory.mktemp("unbroken")
+    finish(home)
+    return Workspace(home / "tiny")
+
+
+def test_a_line_killed_three_times_ends_with_the_same_bytes(unbroken, tmp_path):
+    place = Workspace(tmp_path / "tiny")
+    kill_when(tmp_path, lambda: any(place.clips.glob("*.mp4")))
+    assert not (place.receipts / "curate.json").exists()
+    kill_when(tmp_path, lambda: any(place.latents.glob("*.tar")))
+    assert not (place.receipts / "encode.json").exists()
+    kill_when(tmp_path, lambda: any((place.transformer / "checkpoints").glob("*/COMMITTED*")))
+    assert not (place.receipts / "train.json").exists()
+    finish(tmp_path)
+    assert contents(place.shards) == contents(unbroken.shards)
+    assert contents(place.latents) == contents(unbroken.latents)
