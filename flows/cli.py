@@ -35,7 +35,7 @@ INTRO = """[bold]Skyloom[/] turns a folder of raw video into a served video mode
   [argparse.prog]skyloom generate "a red ball rolls" [/]  one video from the trained model"""
 
 OUTRO = """[argparse.prog]skyloom COMMAND --help[/] lists its flags; every setting of a recipe is one.
-Whatever is done is kept: the same command again goes on where it was, even after a power cut.
+Whatever is done is kept: the same command again goes on where it was, even after a kill.
 Results lie in [argparse.metavar]artifacts/[/], or in the folder that [argparse.metavar]SKYLOOM_HOME[/] names."""
 
 

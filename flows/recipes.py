@@ -69,7 +69,8 @@ class Recipe(Config):
 
 def demo() -> Recipe:
     """The whole line on films of the embedded world, within 15 minutes on two cores."""
-    return Recipe(name="demo")
+    gate = {"colour": 0.8, "size": 0.75, "camera": 0.75, "motion": 0.75, "shape": 0.4}
+    return Recipe(name="demo", registry=RegistryConfig(minimum=gate))
 
 
 def tiny() -> Recipe:

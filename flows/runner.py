@@ -122,12 +122,13 @@ def _run_or_keep(stage: Stage, recipe: Recipe, workspace: Workspace) -> Outcome:
 
 
 def _forget_other_work(stage: Stage, key: str, workspace: Workspace) -> None:
-    """Deletes the stage's checkpoints unless they were saved under this key, and notes the key for the next time."""
-    if stage.checkpoints is None:
+    """Deletes the stage's saved state unless it was saved under this key, and notes the key for the next time."""
+    if not stage.state:
         return
     note = workspace.receipts / f"{stage.name}.begun"
     if not note.exists() or note.read_text() != key:
-        shutil.rmtree(workspace.root / stage.checkpoints, ignore_errors=True)
+        for folder in stage.state:
+            shutil.rmtree(workspace.root / folder, ignore_errors=True)
     with replacing(note) as partial:
         partial.write_text(key)
 

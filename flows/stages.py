@@ -16,9 +16,9 @@ class Stage:
     call: str
     settings: str
     after: tuple[str, ...] = ()
-    checkpoints: str | None = None
-    """Folder in the workspace with the state of an interrupted training. It is deleted before the stage is run on other
-    inputs or settings: a state carries over only to the very work that it was saved from."""
+    state: tuple[str, ...] = ()
+    """Folders in the workspace with the state of an interrupted training. They are deleted before the stage is run on
+    other inputs or settings: a state carries over only to the very work that it was saved from."""
     version: int = 1
     """Raise it when the stage's code changes what it makes: every receipt of the old code is then void."""
 
@@ -44,7 +44,7 @@ STAGES = {
             title="train the captioner on the labelled clips",
             call="training.captioner:train_captioner",
             settings="captioner",
-            checkpoints="captioner/checkpoints",
+            state=("checkpoints/captioner",),
             after=("curate",),
         ),
         Stage(
@@ -66,7 +66,7 @@ STAGES = {
             title="train the video autoencoder",
             call="training.autoencoder:train_autoencoder",
             settings="autoencoder",
-            checkpoints="autoencoder/checkpoints",
+            state=("checkpoints/autoencoder",),
             after=("shard",),
         ),
         Stage(
@@ -81,7 +81,7 @@ STAGES = {
             title="train the diffusion transformer",
             call="training.transformer:train_transformer",
             settings="transformer",
-            checkpoints="transformer",
+            state=("checkpoints/transformer", "transformer"),
             after=("encode", "autoencoder"),
         ),
         Stage(

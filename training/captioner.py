@@ -14,6 +14,7 @@ from data.workspace import Workspace
 from model.captioner import FIELD_MARKS, CaptionText, VideoCaptioner, prepare, to_marked_text
 from model.errors import StageError
 from model.weights import weights_digest
+from training.augment import jitter
 from training.checkpoint import (
     load_newest,
     module_tensors,
@@ -133,16 +134,6 @@ def fit(
             if (step + 1) % schedule.checkpoint_every == 0 and step + 1 < schedule.num_steps:
                 tensors = module_tensors("network", captioner) | optimizer_tensors(optimizers)
                 save_checkpoint(root, step + 1, tensors, facts)
-
-
-def jitter(video: Tensor) -> Tensor:
-    """Brightness, contrast and small shifts, one draw per clip, so that few labels go further."""
-    count = len(video)
-    gain = 1 + 0.2 * (torch.rand(count, 1, 1, 1, 1) - 0.5)
-    bias = 0.2 * (torch.rand(count, 1, 1, 1, 1) - 0.5)
-    shifts = torch.randint(-3, 4, (count, 2)).tolist()
-    moved = [clip.roll((down, right), dims=(2, 3)) for clip, (down, right) in zip(video, shifts, strict=True)]
-    return torch.stack(moved) * gain + bias
 
 
 def trimmed(labels: Tensor) -> Tensor:

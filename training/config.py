@@ -29,7 +29,7 @@ class Schedule(Config):
 class CaptionerTraining(Config):
     """The captioner that is fitted to the labelled clips."""
 
-    schedule: Schedule = Schedule(num_steps=300, batch_size=64, lr=1e-3)
+    schedule: Schedule = Schedule(num_steps=260, batch_size=64, lr=1e-3)
     muon_lr: float = Field(default=0.02, ge=0, description="Muon's rate on the stem's filters; 0 leaves all to AdamW")
     dim: int = 128
     num_layers: int = 2
@@ -86,7 +86,7 @@ class TransformerTraining(Config):
 class EvaluationConfig(Config):
     """The probe network and what it is asked about the generated videos."""
 
-    probe: Schedule = Schedule(num_steps=300, batch_size=64, lr=1e-3)
+    probe: Schedule = Schedule(num_steps=260, batch_size=64, lr=1e-3)
     num_prompts: int = Field(default=64, ge=0)
     seed: int = 1234
     num_samples: int = Field(default=12, description="Prompts whose videos are kept beside real clips")

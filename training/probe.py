@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model.captioner import ClipStem, prepare
+from training.augment import jitter
 from training.config import Schedule
 from training.optim import make_optimizers, set_rates, update
 from training.progress import StepProgress
@@ -78,12 +79,12 @@ def fit_probe(
     probe.train()
     with StepProgress("probe", log_path, schedule.num_steps) as progress:
         for step in range(schedule.num_steps):
-            generator = torch.Generator().manual_seed(schedule.seed * 1_000_003 + step)
-            pick = torch.randint(len(truth), (schedule.batch_size,), generator=generator)
+            torch.manual_seed(schedule.seed * 1_000_003 + step)
+            pick = torch.randint(len(truth), (schedule.batch_size,))
             version = videos[step % len(videos)]
             set_rates(optimizers, schedule.rate(step))
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                logits = probe(version[pick])
+                logits = probe(jitter(version[pick]))
             losses = [nn.functional.cross_entropy(logits[name].float(), targets[name][pick]) for name in targets]
             loss = torch.stack(losses).sum()
             update(optimizers, loss, probe, max_grad_norm=1.0)

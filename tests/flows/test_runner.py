@@ -106,7 +106,7 @@ def test_a_failed_stage_leaves_no_receipt(calls, place, monkeypatch):
 
 def test_checkpoints_carry_over_to_the_same_work_only(calls, place, monkeypatch):
     def broken(settings="transformer"):
-        return Stage(name="train", title="", call="fake_rooms:broken", settings=settings, checkpoints="train/state")
+        return Stage(name="train", title="", call="fake_rooms:broken", settings=settings, state=("train/state",))
 
     def attempt(recipe):
         with pytest.raises(RuntimeError):

@@ -61,8 +61,10 @@ def test_a_line_killed_three_times_ends_with_the_same_bytes(unbroken, tmp_path):
     assert not (place.receipts / "curate.json").exists()
     kill_when(tmp_path, lambda: any(place.latents.glob("*.tar")))
     assert not (place.receipts / "encode.json").exists()
-    kill_when(tmp_path, lambda: any((place.transformer / "checkpoints").glob("*/COMMITTED*")))
+    kill_when(tmp_path, lambda: any(place.checkpoints("transformer").glob("*/COMMITTED*")))
     assert not (place.receipts / "train.json").exists()
     finish(tmp_path)
     assert contents(place.shards) == contents(unbroken.shards)
     assert contents(place.latents) == contents(unbroken.latents)
+    weights = "transformer/diffusion_pytorch_model.safetensors"
+    assert (place.pipeline / weights).read_bytes() == (unbroken.pipeline / weights).read_bytes()
