@@ -163,7 +163,7 @@ class CaptionConfig(Config):
 
     backend: BackendConfig = Field(default=TrainedCaptionerConfig(), description="The captioner, chosen by its `kind`")
     batch_size: int = Field(
-        default=128, ge=1, description="Clips captioned together, and kept together when the run is killed"
+        default=512, ge=1, description="Clips captioned together, and kept together when the run is killed"
     )
     max_failed_share: float = Field(
         default=0.05, ge=0, le=1, description="Share of clips that may stay without a caption"

@@ -91,7 +91,7 @@ class VideoCaptioner(nn.Module):
         return batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
 
     @torch.no_grad()
-    def caption(self, videos: Sequence[np.ndarray], *, batch_size: int = 128) -> list[CaptionText]:
+    def caption(self, videos: Sequence[np.ndarray], *, batch_size: int = 512) -> list[CaptionText]:
         """One caption per clip (uint8 `T H W C`), in order, by greedy decoding."""
         written: list[CaptionText] = []
         network = cast(Any, self.network)  # transformers' own types do not bind `generate`

@@ -7,7 +7,7 @@ import math
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -74,6 +74,17 @@ class Mlp(nn.Module):
         return self.contract(functional.gelu(self.expand(x), approximate="tanh"))
 
 
+def spread(rows: Float[Tensor, "b f dim"], num_text: int, num_tokens: int) -> Float[Tensor, "b n dim"]:
+    """One row per token: row 0 for the `num_text` text tokens, the others for equal runs of patches.
+
+    Expanding instead of indexing keeps the backward a plain sum, which compiles well; a gather's backward does not.
+    """
+    per_frame = (num_tokens - num_text) // (rows.shape[1] - 1)
+    text = rows[:, :1].expand(-1, num_text, -1)
+    patches = rows[:, 1:, None].expand(-1, -1, per_frame, -1).flatten(1, 2)
+    return torch.cat([text, patches], dim=1)
+
+
 class ModulatedBlock(nn.Module):
     """Attention and MLP, each scaled, shifted and gated by its token's noise level (adaLN, shared but for a bias).
 
@@ -90,13 +101,15 @@ class ModulatedBlock(nn.Module):
         self,
         x: Float[Tensor, "b n dim"],
         modulation: Float[Tensor, "b f 6 dim"],
-        frame_of_token: Int[Tensor, " n"],
+        num_text: int,
         turn: Float[Tensor, "2 n half"],
         mask: Bool[Tensor, "..."] | None = None,
     ) -> Float[Tensor, "b n dim"]:
-        """The tokens after one block; token i is modulated by row `frame_of_token[i]`."""
+        """The tokens after one block; row 0 of `modulation` is for the text, row 1 + f for the patches of frame f."""
         rows = (modulation + self.modulation_bias).to(x.dtype)
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = rows[:, frame_of_token].unbind(2)
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (
+            spread(row, num_text, x.shape[1]) for row in rows.unbind(2)
+        )
         x = x + gate_a * self.attention(rms_norm(x) * (1 + scale_a) + shift_a, turn, mask)
         return x + gate_m * self.mlp(rms_norm(x) * (1 + scale_m) + shift_m)
 

@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from model.layers import ModulatedBlock, PlainBlock, SigmaEmbedding, rms_norm
+from model.layers import ModulatedBlock, PlainBlock, SigmaEmbedding, rms_norm, spread
 from model.rope import positions, rotation
 from model.shapes import LatentShape
 
@@ -89,11 +89,11 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
         level = torch.cat([self.text_level.expand(len(sigma), 1, -1), self.sigma_embedding(sigma)], dim=1)
         level = nn.functional.silu(level)
         modulation = rearrange(self.modulation(level), "b f (k d) -> b f k d", k=6)
-        turn, frame_of_token = token_layout(grid, text.shape[1], self.head_dim, latents.device)
-        for block in self.blocks:
-            x = block(x, modulation, frame_of_token, turn)
         num_text = text.shape[1]
-        shift, scale = self.out_modulation(level)[:, frame_of_token[num_text:]].chunk(2, dim=-1)
+        turn = token_rotation(grid, num_text, self.head_dim, latents.device)
+        for block in self.blocks:
+            x = block(x, modulation, num_text, turn)
+        shift, scale = spread(self.out_modulation(level), num_text, x.shape[1])[:, num_text:].chunk(2, dim=-1)
         patches = self.patch_out(rms_norm(x[:, num_text:]) * (1 + scale) + shift)
         return rearrange(
             patches, "b (t h w) (c p q) -> b c t (h p) (w q)", t=grid.num_frames, h=grid.height, w=grid.width, p=p, q=p
@@ -101,8 +101,6 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
 
 
 @lru_cache(maxsize=64)
-def token_layout(grid: LatentShape, num_text: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Rotary angles of every token, and the modulation row of every token (0 for text, 1 + frame for patches)."""
-    turn = rotation(positions(grid, num_text, device), head_dim)
-    frames = torch.arange(grid.num_frames, device=device).repeat_interleave(grid.height * grid.width) + 1
-    return turn, torch.cat([torch.zeros(num_text, dtype=torch.long, device=device), frames])
+def token_rotation(grid: LatentShape, num_text: int, head_dim: int, device: torch.device) -> Float[Tensor, "2 n half"]:
+    """Rotary angles of every token, text first; kept, since every step of a run asks for the same few."""
+    return rotation(positions(grid, num_text, device), head_dim)

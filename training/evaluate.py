@@ -14,7 +14,7 @@ from data.catalog import read_table
 from data.stage import Figures, StageResult
 from data.video import write_mp4
 from data.workspace import Workspace
-from data.worlds.captions import heldout_prompts
+from data.worlds.captions import ACTIONS, heldout_prompts
 from data.worlds.palette import COLOURS_RGB
 from model.captioner import prepare
 from model.config import digest_of
@@ -170,18 +170,16 @@ def real_and_decoded(workspace: Workspace, pipeline: SkyloomPipeline, rows: list
 
 
 def caption_accuracy(workspace: Workspace, truth: dict[str, dict[str, str]]) -> dict[str, float]:
-    """How often the captions that the captioner wrote name each true attribute."""
+    """How often the dense captions that the captioner wrote name each true attribute."""
     written = [row for row in read_table(workspace.catalog / "captions.parquet") if row["origin"] == "captioner"]
-    pairs = [
-        (json.loads(row["structured"]) | {"dense": row["dense"]}, truth[row["clip_id"]])
-        for row in written
-        if row["clip_id"] in truth
-    ]
+    pairs = [(row["dense"], truth[row["clip_id"]]) for row in written if row["clip_id"] in truth]
     if not pairs:
         return {}
+    words = {name: [attributes[name] for _, attributes in pairs] for name in VALUES}
+    words["motion"] = [ACTIONS[motion] for motion in words["motion"]]
     return {
-        name: float(np.mean([attributes[name] in caption["dense"] for caption, attributes in pairs]))
-        for name in ("colour", "shape", "size", "floor", "camera")
+        name: float(np.mean([word in dense for word, (dense, _) in zip(said, pairs, strict=True)]))
+        for name, said in words.items()
     }
 
 

@@ -25,7 +25,7 @@ NUM_SHORT_VARIANTS = 4
 
 _VALUES = (COLOURS, SHAPES, SIZES, MOTIONS, FLOORS, CAMERAS)
 _HELD_OUT_ONE_IN = 12
-_ACTIONS = {
+ACTIONS = {
     "slides left": "slides to the left",
     "slides right": "slides to the right",
     "falls": "falls from above",
@@ -67,7 +67,7 @@ def every_combination() -> list[Attributes]:
 
 def dense_caption(attributes: Attributes, variant: int = 0) -> str:
     """One sentence that names all six attributes; variants (modulo `NUM_DENSE_VARIANTS`) differ in order only."""
-    thing = f"a {attributes.size} {attributes.colour} {attributes.shape} {_ACTIONS[attributes.motion]}"
+    thing = f"a {attributes.size} {attributes.colour} {attributes.shape} {ACTIONS[attributes.motion]}"
     floor, camera = f"on a {attributes.floor} floor", f"the camera {attributes.camera}"
     sentences = (f"{thing} {floor}, {camera}", f"{thing} {floor} while {camera}", f"{floor}, {thing}, {camera}")
     return sentences[variant % NUM_DENSE_VARIANTS]
@@ -88,7 +88,7 @@ def short_caption(attributes: Attributes, variant: int = 0) -> str:
 def structured_caption(attributes: Attributes) -> dict[str, str]:
     """The caption in fields: subject, action, camera, style, text (none on screen), then the attributes as they are."""
     subject = f"{attributes.size} {attributes.colour} {attributes.shape}"
-    fields = {"subject": subject, "action": _ACTIONS[attributes.motion], "style": STYLE, "text": ""}
+    fields = {"subject": subject, "action": ACTIONS[attributes.motion], "style": STYLE, "text": ""}
     return fields | asdict(attributes)
 
 
