@@ -20,8 +20,13 @@ log = logging.getLogger(__name__)
 
 PAGE = Path("docs/benchmarks.md")
 
-BENCHMARKS: dict[str, str] = {}
-"""Name -> `module:function`; the function takes nothing and returns a Measurement."""
+BENCHMARKS: dict[str, str] = {
+    "adherence": "flows.benchmarks:adherence",
+    "attention": "flows.benchmarks:attention",
+    "demo": "flows.benchmarks:demo",
+    "training-step": "flows.benchmarks:training_step",
+}
+"""Name -> `module:function`; the function takes nothing and returns measurements by row, "" for the only one."""
 
 HEAD = """# Benchmarks
 
@@ -65,8 +70,8 @@ class Result(Measurement):
         return "" if self.peer is None else f"{self.peer:,.4g} {self.unit} ({self.peer_name})"
 
 
-def run_benchmark(name: str) -> Result:
-    """Runs the benchmark and keeps its result in artifacts/bench/NAME.json.
+def run_benchmark(name: str) -> list[Result]:
+    """Runs the benchmark and keeps each of its rows in artifacts/bench/NAME.json or NAME-ROW.json.
 
     Raises:
         ConfigError: there is no such benchmark.
@@ -74,13 +79,17 @@ def run_benchmark(name: str) -> Result:
     if name not in BENCHMARKS:
         raise ConfigError(f"there is no benchmark {name!r}; there are {', '.join(BENCHMARKS) or 'none yet'}")
     log.info("benchmark %s", name)
-    measure: Callable[[], Measurement] = resolve(BENCHMARKS[name])
-    found = measure()
+    measure: Callable[[], dict[str, Measurement]] = resolve(BENCHMARKS[name])
+    return [_keep(name, row, found) for row, found in measure().items()]
+
+
+def _keep(benchmark: str, row: str, found: Measurement) -> Result:
+    name = "-".join(filter(None, (benchmark, row.replace(" ", "-"))))
     result = Result(
         **found.model_dump(),
         name=name,
         ratio=found.ours / found.peer if found.peer else None,
-        command=f"skyloom bench {name}",
+        command=f"skyloom bench {benchmark}",
         machine=machine(),
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -25,7 +25,7 @@ from training.config import Schedule
 from training.optim import make_optimizers, update
 
 DEMO_LIMIT_S, DEMO_AGAIN_LIMIT_S, DEMO_MEMORY_GB = 900.0, 90.0, 10.0
-SAMPLE_EVERY_S = 1.0
+SAMPLE_EVERY_S = 15.0  # reading the sizes of every mapping costs a core some 0.2 s
 Call: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 

@@ -70,7 +70,8 @@ class Recipe(Config):
 def demo() -> Recipe:
     """The whole line on films of the embedded world, within 15 minutes on two cores."""
     gate = {"colour": 0.8, "size": 0.75, "camera": 0.75, "motion": 0.75, "shape": 0.4}
-    return Recipe(name="demo", registry=RegistryConfig(minimum=gate))
+    encode = EncodeConfig(num_actors=2, num_threads=1)  # decoding runs on one core: two actors keep two busy
+    return Recipe(name="demo", encode=encode, registry=RegistryConfig(minimum=gate))
 
 
 def tiny() -> Recipe:

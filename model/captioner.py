@@ -25,7 +25,7 @@ from model.pixels import to_video
 STRUCTURE_KEYS = ("subject", "action", "camera", "style", "text")
 DENSE, SHORT = "<dense>", "<short>"
 FIELD_MARKS = {"dense": DENSE, "short": SHORT} | {key: f"<{key}>" for key in STRUCTURE_KEYS}
-NUM_FRAMES, SIDE_PX = 8, 64
+NUM_FRAMES, SIDE_PX = 6, 64
 STEM_FILE, NETWORK_FOLDER = "stem.safetensors", "text"
 
 

@@ -3,6 +3,8 @@
 import os
 import tempfile
 
+from jaxtyping import install_import_hook
+
 # Services read these when they are imported, so they stand before every other import.
 _home = tempfile.mkdtemp(prefix="skyloom-tests-")
 os.environ |= {
@@ -16,3 +18,18 @@ os.environ |= {
 }
 for _name in ("RAY_ADDRESS", "PREFECT_API_URL"):
     os.environ.pop(_name, None)
+
+# Shapes in the signatures of model/ are checked in tests only: they cannot rot, and production pays nothing. Modules whose
+# methods give `Self` are left out, since beartype takes that word only on classes that it decorates itself.
+SHAPED = (
+    "autoencoder",
+    "autoencoder_blocks",
+    "diffusion",
+    "guidance",
+    "layers",
+    "pixels",
+    "rope",
+    "sampling",
+    "transformer",
+)
+install_import_hook([f"model.{name}" for name in SHAPED], "beartype.beartype")

@@ -29,7 +29,7 @@ class Schedule(Config):
 class CaptionerTraining(Config):
     """The captioner that is fitted to the labelled clips."""
 
-    schedule: Schedule = Schedule(num_steps=220, batch_size=64, lr=1e-3)
+    schedule: Schedule = Schedule(num_steps=280, batch_size=64, lr=2e-3)
     muon_lr: float = Field(default=0.02, ge=0, description="Muon's rate on the stem's filters; 0 leaves all to AdamW")
     dim: int = 128
     num_layers: int = 2

@@ -24,7 +24,7 @@ def bench(name: str, arguments: list[str]) -> int:
         raise ConfigError(
             f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS) or 'none yet'}"
         )
-    results = [run_benchmark(one) for one in chosen]
+    results = [result for one in chosen for result in run_benchmark(one)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("benchmark", "ours", "against", "goal", "holds"):
         table.add_column(column)

@@ -10,7 +10,8 @@ from model.errors import ConfigError
 FAKE = """
 from flows.bench import Measurement
 def measure():
-    return Measurement(what="reads | all", ours=20.0, unit="MB/s", peer=10.0, peer_name="them", goal="2x", holds=True)
+    found = Measurement(what="reads | all", ours=20.0, unit="MB/s", peer=10.0, peer_name="them", goal="2x", holds=True)
+    return {"": found, "second row": found}
 """
 
 
@@ -40,7 +41,7 @@ def test_the_page_is_made_from_the_results_and_keeps_older_rows(fake, tmp_path):
     page.write_text(page.read_text() + "| older | kept | 1 | | | | yes | m | d | c |\n")
     write_page(page)
     rows = [line for line in page.read_text().splitlines() if line.startswith("| ") and "| what |" not in line]
-    assert [row.split("|")[1].strip() for row in rows] == ["older", "reading"]
+    assert [row.split("|")[1].strip() for row in rows] == ["older", "reading", "reading-second-row"]
     assert "reads \\| all" in page.read_text()
 
 

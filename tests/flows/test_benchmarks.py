@@ -1,0 +1,39 @@
+"""The benchmarks that read or time something here: rows, limits, and a fair order."""
+
+import json
+
+import psutil
+
+from flows import benchmarks
+
+
+def test_adherence_is_read_from_the_demo(tmp_path, monkeypatch):
+    monkeypatch.setenv("SKYLOOM_HOME", str(tmp_path))
+    scores = {"colour": {"generated": 0.9, "real": 1.0, "chance": 0.125, "goal": 0.95}}
+    scores["floor"] = {"generated": 0.4, "real": 1.0, "chance": 0.33, "goal": None}
+    results = {"num_prompts": 64, "adherence": scores, "coherence": {"generated": 0.8, "real": 1.0, "goal": 0.75}}
+    (tmp_path / "demo" / "evaluation").mkdir(parents=True)
+    (tmp_path / "demo" / "evaluation" / "results.json").write_text(json.dumps(results))
+    rows = benchmarks.adherence()
+    assert {name: (row.ours, row.holds) for name, row in rows.items()} == {
+        "colour": (90.0, False),
+        "floor": (40.0, True),
+        "one object": (80.0, True),
+    }
+
+
+def test_both_sides_run_in_turn():
+    order = []
+    ours, theirs = benchmarks._interleaved_ms(lambda: order.append("a"), lambda: order.append("b"), rounds=3)
+    assert order == ["a", "b"] * 5
+    assert ours >= 0
+    assert theirs >= 0
+
+
+def test_a_limit_that_is_passed_does_not_hold():
+    assert benchmarks._limit("time", 899.0, "s", 900.0).holds
+    assert not benchmarks._limit("time", 901.0, "s", 900.0).holds
+
+
+def test_a_process_has_memory():
+    assert benchmarks.tree_memory_bytes(psutil.Process()) > 1_000_000
