@@ -5,6 +5,7 @@ smooth over group borders. An image is a frame repeated four times. (The usual 1
 suffixes.)
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -49,8 +50,8 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         latent_channels: int = 16,
         fine_channels: int = 96,
         coarse_channels: int = 192,
-        encoder_blocks: tuple[int, int] = (1, 2),
-        decoder_blocks: tuple[int, int] = (2, 3),
+        encoder_blocks: Sequence[int] = (1, 2),
+        decoder_blocks: Sequence[int] = (2, 3),
     ) -> None:
         super().__init__()
         self.compression = Compression()

@@ -80,6 +80,8 @@ class VideoCaptioner(nn.Module):
         self.tokenizer = tokenizer
         self.stem = ClipStem(dim)
         self.network = BartForConditionalGeneration(_bart_config(tokenizer, dim, num_layers))
+        # The fused kernel's backward is slow on CPU for rows this short (decision 0003).
+        self.network.set_attn_implementation("eager")
 
     def loss(self, video: Float[Tensor, "b 3 t h w"], labels: Int[Tensor, "b l"]) -> Float[Tensor, ""]:
         """The mean cross-entropy of the caption tokens; labels of -100 do not count."""
@@ -141,7 +143,6 @@ def _bart_config(tokenizer: PreTrainedTokenizerFast, dim: int, num_layers: int) 
         decoder_layers=num_layers, decoder_ffn_dim=2 * dim, decoder_attention_heads=4,
         pad_token_id=ids["<pad>"], bos_token_id=ids["<bos>"], eos_token_id=ids["<eos>"],
         decoder_start_token_id=ids["<bos>"], forced_eos_token_id=None,
-        attn_implementation="eager",  # the fused kernel's backward is slow on CPU for rows this short
     )  # fmt: skip
 
 

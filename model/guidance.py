@@ -1,11 +1,12 @@
 """Guidances as deltas: each returns what to add to the conditional velocity, so that several add up."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 
+@runtime_checkable
 class Guidance(Protocol):
     """A rule that pushes the velocity away from what a weaker condition would give."""
 

@@ -60,7 +60,7 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
 
     def embed_text(
         self, states: Float[Tensor, "b l text_dim"], is_token: Bool[Tensor, "b l"]
-    ) -> Float[Tensor, "b l dim"]:
+    ) -> Float[Tensor, "b m dim"]:
         """Text states as `max_text_tokens` tokens of the network; places without a token hold the learned padding."""
         states, is_token = states[:, : self.max_text_tokens], is_token[:, : self.max_text_tokens]
         missing = self.max_text_tokens - states.shape[1]

@@ -255,7 +255,7 @@ class JobTable:
             yield session
 
 
-def _alive() -> Select[Job]:
+def _alive() -> Select[tuple[Job]]:
     return select(Job).where(Job.deleted_s.is_(None))
 
 

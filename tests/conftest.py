@@ -19,8 +19,8 @@ os.environ |= {
 for _name in ("RAY_ADDRESS", "PREFECT_API_URL"):
     os.environ.pop(_name, None)
 
-# Shapes in the signatures of model/ are checked in tests only: they cannot rot, and production pays nothing. Modules whose
-# methods give `Self` are left out, since beartype takes that word only on classes that it decorates itself.
+# Shapes in the signatures of model/ are checked in tests only: they cannot rot, and production pays nothing. Modules
+# whose methods give `Self` are left out, since beartype takes that word only on classes that it decorates itself.
 SHAPED = (
     "autoencoder",
     "autoencoder_blocks",

@@ -58,7 +58,7 @@ def test_latents_and_prompts_are_those_of_their_clips(workspace, dataset, makers
     network, text_encoder = VideoAutoencoder.from_pretrained(workspace.autoencoder).eval(), load_text_encoder()
     for video, latent in zip(dataset.group("video"), encoded.group("latent"), strict=True):
         frames, fps = decode_clip(read_member(workspace.shards, video), video.bucket)
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
             mean, logvar = network.encode(to_video([frames]))
         tensors, header = unpack(read_member(workspace.latents, latent))
         torch.testing.assert_close(tensors["mean"].float(), mean[0], atol=1e-4, rtol=1e-2)

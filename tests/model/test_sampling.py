@@ -37,14 +37,14 @@ def test_progress_is_reported_once_per_step() -> None:
 
 
 def test_guidance_extrapolates_inside_its_interval() -> None:
-    conditional, unconditional = torch.full((1,), 3.0), torch.full((1,), 1.0)
+    conditional, unconditional = torch.full((1, 1, 1, 1, 1), 3.0), torch.full((1, 1, 1, 1, 1), 1.0)
     guidance = ClassifierFreeGuidance(2.5, low=0.2, high=0.9)
     assert float(conditional + guidance.delta(conditional, unconditional, 0.5)) == pytest.approx(1 + 2.5 * 2)
     assert float(guidance.delta(conditional, unconditional, 0.95)) == 0
 
 
 def test_noise_of_a_seed_does_not_depend_on_its_batch() -> None:
-    alone, together = seeded_noise((2, 3), [7]), seeded_noise((2, 3), [1, 7])
+    alone, together = seeded_noise((2, 1, 3, 1), [7]), seeded_noise((2, 1, 3, 1), [1, 7])
     assert torch.equal(alone[0], together[1])
     assert not torch.equal(together[0], together[1])
 
