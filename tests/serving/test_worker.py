@@ -132,7 +132,9 @@ def test_stopping_hands_the_job_back_and_another_finishes_it(
     config: ServeConfig, jobs: JobTable, painter, shelf, facts
 ) -> None:
     def worker_named(name: str) -> Worker:
-        load = lambda model, folder: LoadedModel(painter, facts)  # noqa: E731
+        def load(model, folder):
+            return LoadedModel(painter, facts)
+
         return Worker(config, name=name, jobs=jobs, registry=shelf, load=load)
 
     halfway, job_id = threading.Event(), queue(jobs)
