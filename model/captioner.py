@@ -26,6 +26,7 @@ STRUCTURE_KEYS = ("subject", "action", "camera", "style", "text")
 DENSE, SHORT = "<dense>", "<short>"
 FIELD_MARKS = {"dense": DENSE, "short": SHORT} | {key: f"<{key}>" for key in STRUCTURE_KEYS}
 NUM_FRAMES, SIDE_PX = 6, 64
+OCCURRENCE_WEIGHT = 0.1
 STEM_FILE, NETWORK_FOLDER = "stem.safetensors", "text"
 
 
@@ -82,10 +83,23 @@ class VideoCaptioner(nn.Module):
         self.network = BartForConditionalGeneration(_bart_config(tokenizer, dim, num_layers))
         # The fused kernel's backward is slow on CPU for rows this short (decision 0003).
         self.network.set_attn_implementation("eager")
+        self.words = nn.Linear(2 * dim, len(tokenizer))  # for training alone: not saved
 
     def loss(self, video: Float[Tensor, "b 3 t h w"], labels: Int[Tensor, "b l"]) -> Float[Tensor, ""]:
-        """The mean cross-entropy of the caption tokens; labels of -100 do not count."""
-        return self.network(inputs_embeds=self.stem(video), labels=labels).loss
+        """The mean cross-entropy of the caption tokens, and of which tokens occur; labels of -100 do not count.
+
+        The second part tells the stem at once what there is to see, before the decoder has learned to look: it
+        lifts the rarest distinction (docs/decisions/0007).
+        """
+        features = self.stem(video)
+        return self.network(inputs_embeds=features, labels=labels).loss + self._occurrence_loss(features, labels)
+
+    def _occurrence_loss(self, features: Float[Tensor, "b n dim"], labels: Int[Tensor, "b l"]) -> Float[Tensor, ""]:
+        logits = self.words(torch.cat([features.mean(dim=1), features.amax(dim=1)], dim=1)).float()
+        padding = self.tokenizer.convert_tokens_to_ids("<pad>")
+        occurs = torch.zeros_like(logits).scatter_(1, labels.where(labels >= 0, padding), 1.0)
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, occurs, reduction="none")
+        return OCCURRENCE_WEIGHT * loss.sum(dim=1).mean()
 
     def tokenize(self, captions: Sequence[CaptionText]) -> Int[Tensor, "b l"]:
         """Labels for `loss`: the marked fields of each caption, padded with -100."""

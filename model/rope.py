@@ -1,6 +1,6 @@
 """Rotary position embedding along three axes: time, height and width.
 
-Source: RoFormer (arXiv 2104.09864), split over axes as in FLUX and LTX-Video. Text sits at zero on every axis.
+Source: RoFormer (arXiv 2104.09864), split over axes as in FLUX and LTX-Video.
 """
 
 import torch
@@ -24,16 +24,16 @@ def axis_dims(head_dim: int) -> tuple[int, int, int]:
     return temporal, spatial, spatial
 
 
-def positions(grid: LatentShape, num_text: int, device: torch.device | None = None) -> Float[Tensor, "n 3"]:
-    """The (time, row, column) of each token: `num_text` zeros, then the grid in `T H W` order, centred in space.
+def positions(grid: LatentShape, device: torch.device | None = None) -> Float[Tensor, "n 3"]:
+    """The (time, row, column) of each cell of the grid in `T H W` order, centred in space.
 
-    Centring keeps the middle of the picture at the origin at every size and aspect.
+    Centring keeps the middle of the picture at the origin at every size and aspect. Time begins at 1: text has no
+    position, so to a query it lies at the origin of every axis, before the first frame.
     """
     time = torch.arange(grid.num_frames, device=device, dtype=torch.float32) + 1
     rows = torch.arange(grid.height, device=device, dtype=torch.float32) - (grid.height - 1) / 2
     columns = torch.arange(grid.width, device=device, dtype=torch.float32) - (grid.width - 1) / 2
-    video = torch.stack(torch.meshgrid(time, rows, columns, indexing="ij"), dim=-1).reshape(-1, 3)
-    return torch.cat([torch.zeros(num_text, 3, device=device), video])
+    return torch.stack(torch.meshgrid(time, rows, columns, indexing="ij"), dim=-1).reshape(-1, 3)
 
 
 def rotation(position: Float[Tensor, "n 3"], head_dim: int, base: float = 100.0) -> Float[Tensor, "2 n half"]:

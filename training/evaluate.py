@@ -24,13 +24,14 @@ from model.shapes import VideoShape
 from training.clips import ClipSet, is_held_out, kept_rows, load_clips
 from training.coherence import one_object_share, palette_hues
 from training.config import EvaluationConfig
-from training.probe import Attributes, Probe, accuracy, fit_probe
+from training.probe import Attributes, Lesson, Probe, accuracy, fit_probe
 from training.tracking import RUN_FILE, log_metrics, open_client
 from training.truth import VALUES, truth_of_clips
 
 GOALS = {"colour": 0.95, "size": 0.90, "camera": 0.90, "motion": 0.90, "shape": 0.60}
 COHERENCE_GOAL = 0.75
 VALIDATION_FRACTION = 0.1
+DECODED_EVERY = 3
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,8 @@ def judge(
     testing = [row for row in known if is_held_out(row["clip_id"], VALIDATION_FRACTION)]
     torch.manual_seed(config.seed)
     probe = Probe(VALUES)
-    versions = real_and_decoded(workspace, pipeline, fitting)
-    fit_probe(probe, versions, [truth[row["clip_id"]] for row in fitting], config.probe, workspace.logs / "probe.jsonl")
+    versions = real_and_decoded(workspace, pipeline, fitting, truth)
+    fit_probe(probe, versions, config.probe, workspace.logs / "probe.jsonl")
     probe.save(workspace.evaluation / "probe.safetensors")
     real_clips = clips_in_order(workspace, testing)
     real_truth = [truth[row["clip_id"]] for row in testing]
@@ -153,20 +154,31 @@ def frames_by_id(chosen: ClipSet) -> dict[str, np.ndarray]:
     return {row["clip_id"]: frames for row, frames in zip(chosen.rows, chosen.frames, strict=True)}
 
 
-@torch.no_grad()
-def real_and_decoded(workspace: Workspace, pipeline: SkyloomPipeline, rows: list[dict[str, Any]]) -> list[Tensor]:
-    """The clips as the probe sees them, once as they are and once through the autoencoder."""
-    real, decoded = {}, {}
+def real_and_decoded(
+    workspace: Workspace, pipeline: SkyloomPipeline, rows: list[dict[str, Any]], truth: dict[str, dict[str, str]]
+) -> list[Lesson]:
+    """What the probe learns from: the clips as they are, and every third of them through the autoencoder."""
+    real: dict[str, np.ndarray] = {}
+    decoded: dict[str, np.ndarray] = {}
     for chosen in load_clips(workspace.root, rows).values():
         real |= frames_by_id(chosen)
-        for start in range(0, len(chosen.rows), 32):
-            batch = to_video(list(chosen.frames[start : start + 32]))
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                through = to_frames(pipeline.autoencoder.decode(pipeline.autoencoder.encode(batch).mean))
-            decoded |= {
-                row["clip_id"]: clip for row, clip in zip(chosen.rows[start : start + 32], through, strict=True)
-            }
-    return [prepare([version[row["clip_id"]] for row in rows]) for version in (real, decoded)]
+        some = ClipSet(chosen.bucket, chosen.rows[::DECODED_EVERY], chosen.frames[::DECODED_EVERY])
+        through = through_autoencoder(pipeline, some.frames)
+        decoded |= {row["clip_id"]: clip for row, clip in zip(some.rows, through, strict=True)}
+    return [
+        Lesson(prepare(list(version.values())), [truth[clip_id] for clip_id in version]) for version in (real, decoded)
+    ]
+
+
+@torch.no_grad()
+def through_autoencoder(pipeline: SkyloomPipeline, frames: np.ndarray, batch_size: int = 32) -> list[np.ndarray]:
+    """Clips `N T H W C` encoded and decoded again."""
+    through: list[np.ndarray] = []
+    for start in range(0, len(frames), batch_size):
+        batch = to_video(list(frames[start : start + batch_size]))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            through += to_frames(pipeline.autoencoder.decode(pipeline.autoencoder.encode(batch).mean))
+    return through
 
 
 def caption_accuracy(workspace: Workspace, truth: dict[str, dict[str, str]]) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """Optimisers: Muon for the matrices and filters inside blocks, AdamW for everything else.
 
-Source: Muon (Keller Jordan, 2024), as `torch.optim.Muon`; kept because it left AdamW far behind at these sizes
-(docs/decisions/0002).
+Muon is kept because it left AdamW far behind at these sizes (docs/decisions/0002).
 """
 
 from collections.abc import Sequence
@@ -10,31 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from training.config import Schedule
+from training.muon import FilterMuon
 
 SMALLEST_MUON_SIDE = 16
 """Muon makes an update's singular values equal, which means little for a matrix of few rows or columns."""
-
-
-class FilterMuon(torch.optim.Muon):
-    """Muon that also takes convolution filters `O I H W`, each as a matrix of O rows that shares its memory."""
-
-    def __init__(self, parameters: Sequence[nn.Parameter], *, lr: float, weight_decay: float) -> None:
-        self._sources = list(parameters)
-        self._matrices = [nn.Parameter(parameter.data.flatten(1)) for parameter in self._sources]
-        super().__init__(self._matrices, lr=lr, weight_decay=weight_decay, momentum=0.95)
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - no closures here
-        """Update every filter from its gradient."""
-        for source, matrix in zip(self._sources, self._matrices, strict=True):
-            matrix.grad = None if source.grad is None else source.grad.flatten(1)
-        super().step(closure)
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients of the filters and of their matrices."""
-        super().zero_grad(set_to_none)
-        for source in self._sources:
-            source.grad = None
 
 
 def split_parameters(network: nn.Module, markers: Sequence[str]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -5,7 +5,7 @@ It sees real clips through the autoencoder half of the time: it judges content, 
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -67,25 +67,33 @@ class Probe(nn.Module):
         return probe.eval()
 
 
-def fit_probe(
-    probe: Probe, videos: Sequence[Tensor], truth: Sequence[Attributes], schedule: Schedule, log_path: Path
-) -> None:
-    """Train on prepared clips. `videos` holds versions of the same clips (as they are, and through the autoencoder)."""
-    targets = {
-        name: torch.tensor([values.index(attributes[name]) for attributes in truth])
-        for name, values in probe.vocabulary.items()
-    }
+class Lesson(NamedTuple):
+    """Prepared clips and what each of them shows."""
+
+    video: Tensor
+    truth: Sequence[Attributes]
+
+
+def fit_probe(probe: Probe, lessons: Sequence[Lesson], schedule: Schedule, log_path: Path) -> None:
+    """Train on the lessons in turn (clips as they are, clips through the autoencoder)."""
+    targets = [
+        {
+            name: torch.tensor([values.index(shown[name]) for shown in lesson.truth])
+            for name, values in probe.vocabulary.items()
+        }
+        for lesson in lessons
+    ]
     optimizers = make_optimizers(probe, schedule, muon_lr=MUON_LR, weight_decay=0.01, muon_in=("stem.",))
     probe.train()
     with StepProgress("probe", log_path, schedule.num_steps) as progress:
         for step in range(schedule.num_steps):
             torch.manual_seed(schedule.seed * 1_000_003 + step)
-            pick = torch.randint(len(truth), (schedule.batch_size,))
-            version = videos[step % len(videos)]
+            lesson, target = lessons[step % len(lessons)], targets[step % len(lessons)]
+            pick = torch.randint(len(lesson.truth), (schedule.batch_size,))
             set_rates(optimizers, schedule.rate(step))
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                logits = probe(jitter(version[pick]))
-            losses = [nn.functional.cross_entropy(logits[name].float(), targets[name][pick]) for name in targets]
+                logits = probe(jitter(lesson.video[pick]))
+            losses = [nn.functional.cross_entropy(logits[name].float(), target[name][pick]) for name in target]
             loss = torch.stack(losses).sum()
             update(optimizers, loss, probe, max_grad_norm=1.0)
             progress.step(step, loss=loss.item())

@@ -7,7 +7,7 @@ import torch
 
 from model.captioner import prepare
 from training.config import Schedule
-from training.probe import Probe, accuracy, fit_probe
+from training.probe import Lesson, Probe, accuracy, fit_probe
 
 VOCABULARY = {"colour": ("red", "blue"), "side": ("left", "right")}
 
@@ -25,7 +25,7 @@ def test_the_probe_learns_and_is_loaded_again(tmp_path: Path) -> None:
     torch.manual_seed(0)
     probe = Probe(VOCABULARY, dim=32)
     schedule = Schedule(num_steps=40, batch_size=16, lr=3e-3, warmup_steps=2)
-    fit_probe(probe, [prepare(clips)], truth, schedule, tmp_path / "probe.jsonl")
+    fit_probe(probe, [Lesson(prepare(clips), truth)], schedule, tmp_path / "probe.jsonl")
     assert accuracy(probe.read(clips), truth)["all"] == 1
 
 
