@@ -89,7 +89,7 @@ class VideoCaptioner(nn.Module):
         """The mean cross-entropy of the caption tokens, and of which tokens occur; labels of -100 do not count.
 
         The second part tells the stem at once what there is to see, before the decoder has learned to look: it
-        lifts the rarest distinction (docs/decisions/0007).
+        lifts the rarest distinction (decision 0008).
         """
         features = self.stem(video)
         return self.network(inputs_embeds=features, labels=labels).loss + self._occurrence_loss(features, labels)

@@ -17,9 +17,9 @@ from model.shapes import LatentShape
 class SpacetimeTransformer(ModelMixin, ConfigMixin):
     """Predicts the velocity `noise - x0` of noisy latents of any size under text.
 
-    Latents are cut into 1 x p x p patches; text states pass a small trained stack, and every block's attention looks
-    at them beside the patches. They are not changed by the blocks: a quarter of the tokens costs a sixth of a patch
-    each (docs/decisions/0006). Text is padded with a learned token to `max_text_tokens`: no mask is needed and attention stays on its fast path.
+    Latents are cut into 1 x p x p patches. Text states pass a small trained stack; every block's attention looks at
+    them beside the patches, but the blocks do not change them, which would cost a fifth of the work (decision 0006).
+    Text is padded with a learned token to `max_text_tokens`: no mask is needed and attention stays on its fast path.
     """
 
     _supports_gradient_checkpointing = False

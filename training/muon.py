@@ -1,7 +1,7 @@
 """Muon for weights of two or more axes, with matrices of equal shape orthogonalised together.
 
 Source: Muon (Keller Jordan, 2024), as `torch.optim.Muon`; its update one matrix at a time took a third of a training
-step on two cores (docs/decisions/0006).
+step on two cores (docs/decisions/0007).
 """
 
 import math
@@ -20,7 +20,7 @@ class FilterMuon(torch.optim.Muon):
         super().__init__(self._matrices, lr=lr, weight_decay=weight_decay, momentum=0.95)
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - no closures here
+    def step(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - no closures here
         """Update every filter from its gradient."""
         for source, matrix in zip(self._sources, self._matrices, strict=True):
             matrix.grad = None if source.grad is None else source.grad.flatten(1)

@@ -9,6 +9,7 @@ from torch import nn
 from model.tiny import tiny_transformer
 from training.config import Schedule
 from training.ema import Ema
+from training.muon import FilterMuon
 from training.optim import make_optimizers, set_rates, split_parameters, update
 
 
@@ -41,6 +42,24 @@ def test_muon_updates_filters_in_place_and_equalises_their_singular_values() -> 
     values = torch.linalg.svdvals((network[0].weight.detach() - before).flatten(1))
     assert values.max() < 0.14
     assert values.min() > 0.05
+
+
+def test_matrices_orthogonalised_together_move_as_under_torchs_own_muon() -> None:
+    torch.manual_seed(0)
+    ours = [nn.Parameter(torch.randn(shape)) for shape in ((32, 32), (64, 32), (32, 64), (32, 32))]
+    theirs = [nn.Parameter(weights.detach().clone()) for weights in ours]
+    optimizers = (
+        FilterMuon(ours, lr=0.02, weight_decay=0.01),
+        torch.optim.Muon(theirs, lr=0.02, weight_decay=0.01, momentum=0.95),
+    )
+    for _ in range(3):
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.grad = torch.randn_like(mine)
+            other.grad = mine.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, atol=2e-4, rtol=0)
 
 
 def test_rates_scale_each_group_from_its_own_peak() -> None:
