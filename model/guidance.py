@@ -1,30 +1,78 @@
-"""Guidances as deltas: each returns what to add to the conditional velocity, so that several add up."""
+"""Guidances as deltas: each says what to add to the fully conditioned velocity, so that several add up.
 
-from typing import Protocol, runtime_checkable
+A guidance asks for the velocities of weaker conditions by name; each is evaluated once a step, whoever asks.
+"""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
+
+Condition = Literal["full", "no_text"]
+"""Under all that is given; with the negative prompt (or none) in place of the prompt."""
+
+Ask = Callable[[Condition], Tensor]
+"""The velocity `B C T H W` under a condition, at the step's latents and noise levels."""
 
 
 @runtime_checkable
 class Guidance(Protocol):
     """A rule that pushes the velocity away from what a weaker condition would give."""
 
-    def delta(self, conditional: Tensor, unconditional: Tensor, sigma: float) -> Tensor:
-        """What to add to `conditional`, same shape; `sigma` is the step's noise level."""
+    def delta(self, ask: Ask, sigma: float) -> Tensor | None:
+        """What to add to the velocity under all conditions, or None; `sigma` is the step's highest noise level."""
         ...
 
 
+@dataclass(frozen=True)
 class ClassifierFreeGuidance:
-    """Classifier-free guidance, within an interval of noise levels. Source: arXiv 2207.12598, 2404.07724."""
+    """Away from the velocity without the prompt, between two noise levels. Source: arXiv 2207.12598, 2404.07724."""
 
-    def __init__(self, scale: float, *, low: float = 0.0, high: float = 1.0) -> None:
-        self.scale, self.low, self.high = scale, low, high
+    scale: float
+    low: float = 0.0
+    high: float = 1.0
 
-    def delta(
-        self, conditional: Float[Tensor, "b c t h w"], unconditional: Float[Tensor, "b c t h w"], sigma: float
-    ) -> Float[Tensor, "b c t h w"]:
-        """`(scale - 1) * (conditional - unconditional)` inside the interval, zero outside."""
-        if not self.low <= sigma <= self.high:
-            return conditional * 0
-        return (self.scale - 1) * (conditional - unconditional)
+    def delta(self, ask: Ask, sigma: float) -> Float[Tensor, "b c t h w"] | None:
+        """`(scale - 1) * (full - without)` inside the interval."""
+        if self.scale == 1 or not self.low <= sigma <= self.high:
+            return None
+        return (self.scale - 1) * (ask("full") - ask("no_text"))
+
+
+@dataclass(frozen=True)
+class ZeroStarGuidance:
+    """Classifier-free guidance against a scaled velocity, and no move at the highest noise levels.
+
+    Source: CFG-Zero* (arXiv 2503.18886), made for flow models that are not trained to the end.
+    """
+
+    scale: float
+    skip_from: float = 1.0
+
+    def delta(self, ask: Ask, sigma: float) -> Float[Tensor, "b c t h w"] | None:
+        """`(scale - 1) * (full - fit * without)`, where `fit` is the least-squares factor of each sample."""
+        full = ask("full")
+        if sigma >= self.skip_from:
+            return -full
+        if self.scale == 1:
+            return None
+        without = ask("no_text")
+        fit = (full * without).flatten(1).sum(1) / without.square().flatten(1).sum(1).clamp_min(1e-8)
+        return (self.scale - 1) * (full - fit.view(-1, 1, 1, 1, 1) * without)
+
+
+def guided(ask: Ask, guidances: Sequence[Guidance], sigma: float) -> Float[Tensor, "b c t h w"]:
+    """The velocity under all conditions with every guidance's delta added."""
+    known: dict[Condition, Tensor] = {}
+
+    def ask_once(condition: Condition) -> Tensor:
+        if condition not in known:
+            known[condition] = ask(condition)
+        return known[condition]
+
+    velocity = ask_once("full")
+    deltas = [guidance.delta(ask_once, sigma) for guidance in guidances]
+    return torch.stack([velocity, *(delta for delta in deltas if delta is not None)]).sum(0)

@@ -6,24 +6,31 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from jaxtyping import Int
 from pydantic import Field
 from torch import Tensor
 
 from model.autoencoder import VideoAutoencoder
 from model.config import Config
 from model.errors import CheckpointError, ConfigError
-from model.guidance import ClassifierFreeGuidance
+from model.flow_edit import flow_edit
+from model.guidance import ClassifierFreeGuidance, Condition, Guidance
 from model.pixels import to_frames, to_video
-from model.sampling import GivenFrames, SamplingProgress, Velocity, euler, seeded_noise, sigma_schedule
-from model.shapes import Compression, VideoShape
+from model.plan import Plan, Script, Video
+from model.sampling import SamplingOptions, SamplingProgress, Velocity, sample, seeded_noise, sigma_schedule
+from model.shapes import Compression, LatentShape, VideoShape
+from model.tasks import Generate, Task
 from model.text import EMBEDDED, TextEncoder, load_text_encoder, pad_states
 from model.transformer import SpacetimeTransformer
 from model.weights import weights_digest
 
 FACTS_FILE = "skyloom.json"
+DEFAULT_WINDOW_FRAMES = 16
+PLAN_SEED_STRIDE = 1_000_003
+SOURCE_GUIDANCE_SCALE = 1.5
+"""FlowEdit guides the source less than the target; the paper's ratio."""
 Result = TypeVar("Result")
 
 
@@ -96,18 +103,45 @@ class SkyloomPipeline(DiffusionPipeline):
             self._text_encoder = load_text_encoder(self.facts.text_encoder)
         return self._text_encoder
 
+    @property
+    def window(self) -> int:
+        """The most latent frames that the network was trained on at once."""
+        lengths = [VideoShape.parse(bucket).num_frames for bucket in self.facts.trained_buckets]
+        return max(lengths, default=DEFAULT_WINDOW_FRAMES) // self.compression.time
+
+    def grid(self, shape: VideoShape) -> LatentShape:
+        """The latent grid of a video.
+
+        Raises:
+            ConfigError: a side is not a whole number of patches, or the length not of frame groups.
+        """
+        self._check_patches(shape)
+        return shape.latent(self.compression)
+
+    def run(
+        self, task: Task, *, seeds: Sequence[int] = (0,), options: SamplingOptions | None = None
+    ) -> Generator[SamplingProgress, None, list[Video]]:
+        """Yields after each denoising step of all the task's plans; returns one video per seed.
+
+        Raises:
+            ConfigError: no seed, or a task that asks for what cannot be.
+        """
+        options = options or SamplingOptions()
+        if not seeds:
+            raise ConfigError("no seed means no video; give one seed per video")
+        conversation = task.run(self)
+        plan = next(conversation)
+        while True:
+            latents = yield from self._sampled(plan, seeds, options)
+            try:
+                plan = conversation.send(latents)
+            except StopIteration as done:
+                return done.value
+
     def generate(
-        self,
-        prompts: Sequence[str],
-        shape: VideoShape,
-        *,
-        seeds: Sequence[int],
-        num_steps: int | None = None,
-        guidance_scale: float | None = None,
-        negative_prompt: str = "",
-        given: GivenFrames | None = None,
-    ) -> Generator[SamplingProgress, None, list[np.ndarray]]:
-        """Yields after each denoising step; returns one clip per prompt, uint8 `T H W C`. A seed gives the same bytes.
+        self, prompts: Sequence[str], shape: VideoShape, *, seeds: Sequence[int], options: SamplingOptions | None = None
+    ) -> Generator[SamplingProgress, None, list[Video]]:
+        """Different prompts in one batch, in one window. A seed gives the same bytes, whatever else is in the batch.
 
         Raises:
             ConfigError: no prompt, unequal numbers of prompts and seeds, or a size that the model cannot make.
@@ -116,29 +150,62 @@ class SkyloomPipeline(DiffusionPipeline):
             raise ConfigError(
                 f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed per prompt and at least one of each"
             )
-        grid = shape.latent(self.compression)
-        self._check_patches(shape)
-        velocity = self._velocity(prompts, negative_prompt)
-        noise = seeded_noise((self.autoencoder.latent_channels, *grid), seeds)
-        sigmas = sigma_schedule(num_steps or self.facts.default_num_steps, self.facts.sigma_shift)
-        scale = self.facts.default_guidance_scale if guidance_scale is None else guidance_scale
-        guidance = None if scale == 1 else ClassifierFreeGuidance(scale)
-        latents = yield from euler(velocity, noise, sigmas, guidance, given)
-        return to_frames(self.decode(latents))
+        options = options or SamplingOptions()
+        texts = [Script.of(prompt, 1) for prompt in prompts]
+        velocity = self._velocity(texts, options.negative_prompt)
+        noise = seeded_noise((self.autoencoder.latent_channels, *self.grid(shape)), seeds)
+        latents = yield from sample(
+            velocity, noise, self._sigmas(options), self._guidances(options), solver=options.solver
+        )
+        return self.decode(latents)
 
-    def __call__(self, prompt: str, shape: VideoShape, *, seed: int = 0, **options: Any) -> np.ndarray:
-        """One clip, uint8 `T H W C`; `options` as in `generate`."""
-        return finish(self.generate([prompt], shape, seeds=[seed], **options))[0]
+    def __call__(self, prompt: str | Task, shape: VideoShape | None = None, *, seed: int = 0, **options: Any) -> Video:
+        """One video, uint8 `T H W C`, of a task or of a prompt and a shape; `options` as in `SamplingOptions`."""
+        if isinstance(prompt, str):
+            if shape is None:
+                raise ConfigError("a prompt alone has no size; add a VideoShape(num_frames, height, width)")
+            prompt = Generate(prompt, shape)
+        return finish(self.run(prompt, seeds=[seed], options=SamplingOptions(**options)))[0]
 
     @torch.no_grad()
-    def encode(self, clips: Sequence[np.ndarray]) -> Tensor:
+    def encode(self, clips: Sequence[Video]) -> Tensor:
         """The normalised latents of clips of equal size, uint8 `T H W C` each."""
         return self.autoencoder.normalise(self.autoencoder.encode(to_video(clips)).mean)
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """The video of normalised latents, `B 3 T H W` in [-1, 1]."""
-        return self.autoencoder.decode(self.autoencoder.denormalise(latents))
+    def decode(self, latents: Tensor, *, is_ring: bool = False) -> list[Video]:
+        """The videos of normalised latents `B C T H W`, uint8 `T H W C` each."""
+        return to_frames(self.autoencoder.decode(self.autoencoder.denormalise(latents), is_ring=is_ring))
+
+    def _sampled(
+        self, plan: Plan, seeds: Sequence[int], options: SamplingOptions
+    ) -> Generator[SamplingProgress, None, Tensor]:
+        """The latents of one plan; its steps count among those of all the task's plans."""
+        own_seeds = [seed + PLAN_SEED_STRIDE * plan.index for seed in seeds]
+        noise = seeded_noise((self.autoencoder.latent_channels, *plan.grid), own_seeds)
+        sigmas, guidances = self._sigmas(options), self._guidances(options)
+        velocity = self._velocity([plan.script] * len(seeds), options.negative_prompt)
+        if plan.source_prompt is not None and plan.start is not None:
+            source = self._velocity([Script.of(plan.source_prompt, 1)] * len(seeds), options.negative_prompt)
+            source_guidances = [ClassifierFreeGuidance(SOURCE_GUIDANCE_SCALE)]
+            sampler = flow_edit(velocity, source, plan.start, noise, sigmas, guidances, source_guidances)
+        else:
+            shifts = ring_shifts(len(sigmas), plan.grid.num_frames, seeds[0]) if plan.is_ring else None
+            sampler = sample(velocity, noise, sigmas, guidances, plan.start, solver=options.solver, shifts=shifts)
+        while True:
+            try:
+                done = next(sampler)
+            except StopIteration as stop:
+                return stop.value
+            yield SamplingProgress(plan.index * done.num_steps + done.step, plan.num_plans * done.num_steps)
+
+    def _sigmas(self, options: SamplingOptions) -> list[float]:
+        num_steps = self.facts.default_num_steps if options.num_steps is None else options.num_steps
+        return sigma_schedule(num_steps, self.facts.sigma_shift)
+
+    def _guidances(self, options: SamplingOptions) -> list[Guidance]:
+        scale = self.facts.default_guidance_scale if options.guidance_scale is None else options.guidance_scale
+        return [ClassifierFreeGuidance(scale)]
 
     def _check_patches(self, shape: VideoShape) -> None:
         step = self.compression.height * self.transformer.patch_size
@@ -149,17 +216,32 @@ class SkyloomPipeline(DiffusionPipeline):
                 f"the nearest is {nearest[0]}x{nearest[1]}"
             )
 
-    def _velocity(self, prompts: Sequence[str], negative_prompt: str) -> Velocity:
+    def _velocity(self, scripts: Sequence[Script], negative_prompt: str) -> Velocity:
+        """The network under the scripts, one per sample; scripts of several prompts are all the same one."""
+        prompts = [prompt for script in scripts for prompt in script.prompts]
         states = self.text_encoder.encode([*prompts, negative_prompt])
         num_tokens = self.transformer.max_text_tokens
-        asked = pad_states(states[:-1], num_tokens)
-        avoided = pad_states([states[-1]] * len(prompts), num_tokens)
+        asked_states, asked_mask = pad_states(states[:-1], num_tokens)
+        avoided = pad_states([states[-1]] * len(scripts), num_tokens)
+        num_prompts = len(scripts[0].prompts)
+        frames = None
+        if num_prompts > 1:
+            frames = torch.tensor(scripts[0].prompt_of_frame)
+            asked_states = asked_states.unflatten(0, (len(scripts), num_prompts))
+            asked_mask = asked_mask.unflatten(0, (len(scripts), num_prompts))
 
-        def velocity(x: Tensor, sigma: Tensor, is_conditional: bool) -> Tensor:
+        def velocity(x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                return self.transformer(x, sigma, *(asked if is_conditional else avoided)).float()
+                if condition == "full":
+                    return self.transformer(x, sigma, asked_states, asked_mask, frames).float()
+                return self.transformer(x, sigma, *avoided).float()
 
         return velocity
+
+
+def ring_shifts(num_steps: int, num_frames: int, seed: int) -> Int[Tensor, " s"]:
+    """How far a ring is turned at each step."""
+    return torch.randint(num_frames, (num_steps,), generator=torch.Generator().manual_seed(seed))
 
 
 def finish(generator: Generator[Any, None, Result]) -> Result:

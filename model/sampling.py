@@ -1,23 +1,37 @@
-"""The sampler: a generator over Euler steps, with frames that are given held fixed.
+"""The sampler: a generator over denoising steps, in which every latent frame follows its own noise levels.
 
-Every task is a pattern of given frames: none (text to video), the first (animation), a prefix or suffix (extension),
-both ends (join). Given frames stay at noise level 0 while the others run from 1 to 0.
+A task is a pattern of starting levels: 1 for a frame to be made, 0 for a frame that is given, between them for a frame
+to be changed. Frame f starts at its level and follows the common schedule from there on; a given frame never moves.
 """
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
+from pydantic import Field
 from torch import Tensor
 
-from model.diffusion import shift_sigma
+from model.config import Config
+from model.diffusion import add_noise, shift_sigma
 from model.errors import ConfigError
-from model.guidance import Guidance
+from model.guidance import Condition, Guidance, guided
 
-Velocity = Callable[[Tensor, Tensor, bool], Tensor]
-"""Maps (latents, sigma `B T`, is_conditional) to the velocity."""
+Velocity = Callable[[Tensor, Tensor, Condition], Tensor]
+"""Maps (latents `B C T H W`, noise levels `B T`, condition) to the velocity."""
+
+Solver = Literal["euler", "heun", "multistep"]
+"""First order; second order with two evaluations a step; second order that remembers the step before."""
+
+
+class SamplingOptions(Config):
+    """How a task is sampled; what is null is the model's own default."""
+
+    num_steps: int | None = Field(default=None, ge=1, le=1000)
+    guidance_scale: float | None = Field(default=None, ge=0, le=50)
+    negative_prompt: str = ""
+    solver: Solver = "euler"
 
 
 @dataclass(frozen=True)
@@ -29,11 +43,20 @@ class SamplingProgress:
 
 
 @dataclass(frozen=True)
-class GivenFrames:
-    """Latents to keep: values `B C T H W` (normalised) and the frames at which they hold."""
+class Start:
+    """Where frames begin. `latents` (normalised) matter wherever `strength` is below 1.
+
+    `is_known` marks single cells, `T H W`, that are held to `latents` although their frame is made: a region kept.
+    """
 
     latents: Float[Tensor, "b c t h w"]
-    is_given: Bool[Tensor, " t"]
+    strength: Float[Tensor, " t"]
+    is_known: Bool[Tensor, "t h w"] | None = None
+
+    @classmethod
+    def given(cls, latents: Float[Tensor, "b c t h w"], is_given: Bool[Tensor, " t"]) -> "Start":
+        """Frames that are kept as they are, all others made anew."""
+        return cls(latents, (~is_given).float())
 
 
 def sigma_schedule(num_steps: int, shift: float = 1.0) -> list[float]:
@@ -52,24 +75,77 @@ def seeded_noise(shape: tuple[int, ...], seeds: Sequence[int]) -> Float[Tensor, 
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
+def frame_levels(sigmas: Sequence[float], strength: Float[Tensor, " t"]) -> Float[Tensor, "s t"]:
+    """The noise level of each frame at each step: the schedule, from the frame's own starting level on."""
+    return torch.minimum(torch.tensor(sigmas)[:, None], strength[None, :])
+
+
 @torch.no_grad()
-def euler(
+def sample(
     velocity: Velocity,
     noise: Float[Tensor, "b c t h w"],
     sigmas: Sequence[float],
-    guidance: Guidance | None = None,
-    given: GivenFrames | None = None,
+    guidances: Sequence[Guidance] = (),
+    start: Start | None = None,
+    *,
+    solver: Solver = "euler",
+    shifts: Int[Tensor, " s"] | None = None,
 ) -> Generator[SamplingProgress, None, Float[Tensor, "b c t h w"]]:
-    """Yields after each step; returns the clean latents."""
-    x = noise
-    is_free = torch.ones(noise.shape[2], dtype=torch.bool) if given is None else ~given.is_given
-    keep = is_free[None, None, :, None, None]
-    for step, (sigma, following) in enumerate(pairwise(sigmas), start=1):
-        x = x if given is None else torch.where(keep, x, given.latents.to(x))
-        level = (sigma * is_free.float()).expand(len(x), -1)
-        v = velocity(x, level, True)
-        if guidance is not None:
-            v = v + guidance.delta(v, velocity(x, level, False), sigma)
-        x = x + (following - sigma) * v
-        yield SamplingProgress(step, len(sigmas) - 1)
-    return x if given is None else torch.where(keep, x, given.latents.to(x))
+    """Yields after each step; returns the clean latents.
+
+    With `shifts`, one per step, the video is a ring: each step sees it rolled by so many frames, so that no frame is
+    ever the first (latent shift, Mobius, arXiv 2502.20307).
+    """
+    strength = torch.ones(noise.shape[2]) if start is None else start.strength
+    levels = frame_levels(sigmas, strength)
+    x = noise if start is None else add_noise(start.latents.to(noise), noise, _rows(levels[0], noise))
+    rule = _Rule(velocity, guidances, solver)
+    for step in range(len(sigmas) - 1):
+        now, following = levels[step], levels[step + 1]
+        if bool((now > following).any()):
+            moved = rule.advance(x, now, following, 0 if shifts is None else int(shifts[step]))
+            x = _hold_known(moved, noise, following, start)
+        yield SamplingProgress(step + 1, len(sigmas) - 1)
+    return x
+
+
+class _Rule:
+    """One step of a solver with guidance; a step's length differs from frame to frame."""
+
+    def __init__(self, velocity: Velocity, guidances: Sequence[Guidance], solver: Solver) -> None:
+        self._velocity, self._guidances, self._solver = velocity, guidances, solver
+        self._before: tuple[Tensor, Tensor] | None = None
+
+    def advance(self, x: Tensor, now: Float[Tensor, " t"], following: Float[Tensor, " t"], shift: int) -> Tensor:
+        """The latents at the following levels."""
+        length = (following - now)[:, None, None].to(x)
+        v = self._guided(x, now, shift)
+        if self._solver == "heun" and bool((following[now > following] > 0).all()):
+            v = 0.5 * (v + self._guided(x + length * v, following, shift))
+        elif self._solver == "multistep":
+            v, self._before = self._extrapolated(v, length), (v, length)
+        return x + length * v
+
+    def _extrapolated(self, v: Tensor, length: Tensor) -> Tensor:
+        """The velocity in the middle of the step, on the line through the last two. Source: Adams-Bashforth."""
+        if self._before is None:
+            return v
+        v_before, length_before = self._before
+        ratio = torch.where(length_before < 0, length / length_before.clamp_max(-1e-6), 0.0)
+        return v + 0.5 * ratio * (v - v_before)
+
+    def _guided(self, x: Tensor, levels: Float[Tensor, " t"], shift: int) -> Tensor:
+        turned, rows = x.roll(shift, 2), _rows(levels.roll(shift), x)
+        v = guided(lambda condition: self._velocity(turned, rows, condition), self._guidances, float(levels.max()))
+        return v.roll(-shift, 2)
+
+
+def _rows(levels: Float[Tensor, " t"], x: Tensor) -> Float[Tensor, "b t"]:
+    return levels.to(x.device).expand(len(x), -1)
+
+
+def _hold_known(x: Tensor, noise: Tensor, levels: Tensor, start: Start | None) -> Tensor:
+    """The latents with known cells put back, at the noise level of their frame."""
+    if start is None or start.is_known is None:
+        return x
+    return torch.where(start.is_known, add_noise(start.latents.to(x), noise, _rows(levels, x)), x)

@@ -6,7 +6,7 @@ import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from model.layers import ModulatedBlock, PlainBlock, SigmaEmbedding, rms_norm, spread
@@ -77,20 +77,30 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
         self,
         latents: Float[Tensor, "b c t h w"],
         sigma: Float[Tensor, "b t"],
-        text_states: Float[Tensor, "b l text_dim"],
-        text_is_token: Bool[Tensor, "b l"],
+        text_states: Float[Tensor, "b *s l text_dim"],
+        text_is_token: Bool[Tensor, "b *s l"],
+        prompt_of_frame: Int[Tensor, " t"] | None = None,
     ) -> Float[Tensor, "b c t h w"]:
-        """The velocity of each latent, where `sigma` is the noise level of each latent frame."""
+        """The velocity of each latent, where `sigma` is the noise level of each latent frame.
+
+        With several prompts, `b s l text_dim`, each frame looks at the text of its own prompt alone.
+        """
         p = self.patch_size
         grid = LatentShape(latents.shape[2], latents.shape[3] // p, latents.shape[4] // p)
         patches = rearrange(latents, "b c t (h p) (w q) -> b (t h w) (c p q)", p=p, q=p)
-        text = self.embed_text(text_states, text_is_token)
+        mask = None
+        if prompt_of_frame is None:
+            text = self.embed_text(text_states, text_is_token)
+        else:
+            text = self.embed_text(text_states.flatten(0, 1), text_is_token.flatten(0, 1))
+            text = rearrange(text, "(b s) m d -> b (s m) d", b=len(latents))
+            mask = own_text_mask(prompt_of_frame, text_states.shape[1], self.max_text_tokens, grid)
         x = self.patch_in(patches)
         level = nn.functional.silu(self.sigma_embedding(sigma))
         modulation = rearrange(self.modulation(level), "b f (k d) -> b f k d", k=6)
         turn = patch_rotation(grid, self.head_dim, latents.device)
         for block in self.blocks:
-            x = block(x, modulation, turn, text)
+            x = block(x, modulation, turn, text, mask)
         shift, scale = spread(self.out_modulation(level), x.shape[1]).chunk(2, dim=-1)
         patches = self.patch_out(rms_norm(x) * (1 + scale) + shift)
         return rearrange(
@@ -102,3 +112,13 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
 def patch_rotation(grid: LatentShape, head_dim: int, device: torch.device) -> Float[Tensor, "2 n half"]:
     """Rotary angles of every patch; kept, since every step of a run asks for the same few."""
     return rotation(positions(grid, device), head_dim)
+
+
+def own_text_mask(
+    prompt_of_frame: Int[Tensor, " t"], num_prompts: int, num_text: int, grid: LatentShape
+) -> Bool[Tensor, "n m"]:
+    """Which keys (all prompts' text, then all patches) each patch may look at: its own prompt's text, every patch."""
+    prompt_of_patch = prompt_of_frame.repeat_interleave(grid.height * grid.width)
+    prompt_of_text = torch.arange(num_prompts, device=prompt_of_frame.device).repeat_interleave(num_text)
+    sees_text = prompt_of_patch[:, None] == prompt_of_text[None, :]
+    return torch.cat([sees_text, torch.ones(len(sees_text), len(sees_text), dtype=torch.bool)], dim=1)

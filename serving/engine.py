@@ -14,7 +14,9 @@ from PIL import Image
 
 from data.video import write_mp4
 from model.errors import StageError
+from model.sampling import SamplingOptions
 from model.shapes import Compression, VideoShape
+from model.tasks import Task
 from model.weights import file_digest
 from serving.limits import ModelFacts
 from serving.storage import FILE_NAMES, Variant
@@ -50,17 +52,10 @@ class VideoPipeline(Protocol):
         """Pixels per latent cell."""
         ...
 
-    def generate(
-        self,
-        prompts: Sequence[str],
-        shape: VideoShape,
-        *,
-        seeds: Sequence[int],
-        num_steps: int | None = ...,
-        guidance_scale: float | None = ...,
-        negative_prompt: str = ...,
+    def run(
+        self, task: Task, *, seeds: Sequence[int], options: SamplingOptions
     ) -> Generator[SamplingStep, None, list[np.ndarray]]:
-        """Yields after each step; returns frames, uint8 T H W C."""
+        """Yields after each step; returns the frames of one video per seed, uint8 T H W C."""
         ...
 
 
@@ -72,18 +67,16 @@ class LoadedModel(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RenderTask:
-    """One video to make."""
+class Order:
+    """One video to make, and the shape that it must have."""
 
-    prompt: str
+    task: Task
     shape: VideoShape
     seed: int
-    num_steps: int
-    guidance_scale: float
-    negative_prompt: str = ""
+    options: SamplingOptions
 
 
-def render(pipeline: VideoPipeline, task: RenderTask, folder: Path) -> Generator[int, None, dict[Variant, Any]]:
+def render(pipeline: VideoPipeline, order: Order, folder: Path) -> Generator[int, None, dict[Variant, Any]]:
     """Yields progress in percent; returns name, sha256 and size of each file, all of them whole in `folder`.
 
     The folder appears at once with everything in it, or not at all.
@@ -91,18 +84,11 @@ def render(pipeline: VideoPipeline, task: RenderTask, folder: Path) -> Generator
     Raises:
         StageError: the model gave something else than the frames that were asked for.
     """
-    sampler = pipeline.generate(
-        [task.prompt],
-        task.shape,
-        seeds=[task.seed],
-        num_steps=task.num_steps,
-        guidance_scale=task.guidance_scale,
-        negative_prompt=task.negative_prompt,
-    )
+    sampler = pipeline.run(order.task, seeds=[order.seed], options=order.options)
     frames = (yield from _progress(sampler))[0]
-    if frames.shape != (*task.shape, 3) or frames.dtype != np.uint8:
+    if frames.shape != (*order.shape, 3) or frames.dtype != np.uint8:
         raise StageError(
-            f"the model gave frames {frames.shape} {frames.dtype} for {task.shape}; is it a Skyloom pipeline?"
+            f"the model gave frames {frames.shape} {frames.dtype} for {order.shape}; is it a Skyloom pipeline?"
         )
     yield _SAMPLED_PERCENT
     return write_files(frames, pipeline.fps, folder)

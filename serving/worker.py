@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from model.errors import SkyloomError
+from model.sampling import SamplingOptions
+from model.tasks import Generate
 from serving.config import ServeConfig
-from serving.engine import LoadedModel, RenderTask, render
+from serving.engine import LoadedModel, Order, render
 from serving.jobs import JobTable, Lease
 from serving.limits import ModelFacts, shape_of
 from serving.registry import RegisteredModel
@@ -137,7 +139,7 @@ class Worker:
         assert self._model is not None
         model, job = self._model, lease.job
         folder = self._storage.attempt_folder(job, lease.fence)
-        with closing(render(model.pipeline, _task(lease, model.facts, self._config), folder)) as steps:
+        with closing(render(model.pipeline, _order(lease, model.facts, self._config), folder)) as steps:
             files = self._report(lease, steps)
         if files is None:
             return
@@ -169,17 +171,19 @@ class Worker:
                     return None
 
 
-def _task(lease: Lease, facts: ModelFacts, config: ServeConfig) -> RenderTask:
+def _order(lease: Lease, facts: ModelFacts, config: ServeConfig) -> Order:
     # checked again: the model may have changed since the request was
     shape = shape_of(lease.job.seconds, lease.job.size, facts, max_video_px=config.max_video_px)
     settings = lease.job.settings
-    return RenderTask(
-        prompt=lease.job.prompt,
+    return Order(
+        task=Generate(lease.job.prompt, shape),
         shape=shape,
         seed=settings["seed"],
-        num_steps=settings["num_inference_steps"],
-        guidance_scale=settings["guidance_scale"],
-        negative_prompt=settings["negative_prompt"],
+        options=SamplingOptions(
+            num_steps=settings["num_inference_steps"],
+            guidance_scale=settings["guidance_scale"],
+            negative_prompt=settings["negative_prompt"],
+        ),
     )
 
 

@@ -17,6 +17,8 @@ from flows.commands.champion import model_name, require_registry
 from flows.commands.flags import Flags, read_flags
 from flows.home import workspace
 from model.errors import ConfigError
+from model.sampling import SamplingOptions
+from model.tasks import Generate
 from serving.engine import LoadedModel
 from serving.limits import shape_of
 from serving.loader import load_model
@@ -56,14 +58,12 @@ def generate(name: str, arguments: list[str]) -> None:
         flags.seconds or facts.default_seconds, flags.size or facts.default_size, facts, max_video_px=2**26
     )
     seed = secrets.randbelow(2**31) if flags.seed is None else flags.seed
-    sampler = loaded.pipeline.generate(
-        [flags.prompt],
-        shape,
-        seeds=[seed],
+    options = SamplingOptions(
         num_steps=flags.num_steps or facts.num_steps,
         guidance_scale=facts.guidance_scale if flags.guidance_scale is None else flags.guidance_scale,
         negative_prompt=flags.negative_prompt,
     )
+    sampler = loaded.pipeline.run(Generate(flags.prompt, shape), seeds=[seed], options=options)
     frames = _sampled(sampler, console)[0]
     flags.out.parent.mkdir(parents=True, exist_ok=True)
     write_mp4(flags.out, frames, facts.fps)

@@ -8,7 +8,6 @@ import torch
 
 from model.errors import CheckpointError, ConfigError
 from model.pipeline import SkyloomPipeline, finish
-from model.sampling import GivenFrames
 from model.shapes import VideoShape
 from model.tiny import save_tiny_pipeline
 
@@ -65,12 +64,3 @@ def test_impossible_sizes_are_refused_with_advice(pipeline: SkyloomPipeline, sha
 def test_prompts_and_seeds_must_pair(pipeline: SkyloomPipeline) -> None:
     with pytest.raises(ConfigError, match="one seed per prompt"):
         finish(pipeline.generate(["x", "y"], VideoShape(4, 16, 16), seeds=[0]))
-
-
-def test_animation_keeps_its_first_frames(pipeline: SkyloomPipeline) -> None:
-    clip = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), dtype=np.uint8)
-    latents, is_given = pipeline.encode([clip]), torch.tensor([True, False])
-    video = finish(pipeline.generate(["x"], VideoShape(8, 32, 32), seeds=[0], given=GivenFrames(latents, is_given)))[0]
-    alone = pipeline.decode(latents[:, :, :1])
-    expected = ((alone[0].permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
-    assert np.abs(video[:4].astype(int) - expected.astype(int)).max() <= 1

@@ -10,7 +10,9 @@ from fastapi.testclient import TestClient
 from mlflow import MlflowClient
 
 from model.errors import RegistryError
-from model.shapes import Compression, VideoShape
+from model.sampling import SamplingOptions
+from model.shapes import Compression
+from model.tasks import Generate, Task
 from model.tiny import save_tiny_pipeline
 from serving.api import create_app
 from serving.config import ServeConfig
@@ -38,24 +40,18 @@ class Painter:
         self.on_step: Callable[[int], None] = lambda step: None
         self.prompts: list[str] = []
 
-    def generate(
-        self,
-        prompts: Sequence[str],
-        shape: VideoShape,
-        *,
-        seeds: Sequence[int],
-        num_steps: int | None = None,
-        guidance_scale: float | None = None,
-        negative_prompt: str = "",
+    def run(
+        self, task: Task, *, seeds: Sequence[int], options: SamplingOptions
     ) -> Generator[Step, None, list[np.ndarray]]:
         """Yields after each step; returns the frames."""
-        self.prompts.extend(prompts)
-        num_steps = num_steps or 3
+        assert isinstance(task, Generate)
+        self.prompts.append(task.prompt)
+        num_steps = options.num_steps or 3
         for step in range(1, num_steps + 1):
             self.on_step(step)
             yield Step(step, num_steps)
         colours = [np.random.default_rng(seed).integers(0, 256, 3) for seed in seeds]
-        return [np.broadcast_to(colour, (*shape, 3)).astype(np.uint8) for colour in colours]
+        return [np.broadcast_to(colour, (*task.shape, 3)).astype(np.uint8) for colour in colours]
 
 
 class Shelf:

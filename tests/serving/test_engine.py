@@ -1,5 +1,6 @@
 """Weights to files with a tiny real model: progress, size, rate, repeatability; files whole or absent."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,12 +11,16 @@ import pytest
 from data.video import read_frames
 from model.errors import StageError
 from model.pipeline import SkyloomPipeline, finish
+from model.sampling import SamplingOptions
 from model.shapes import VideoShape
+from model.tasks import Generate
 from model.tiny import save_tiny_pipeline
-from serving.engine import RenderTask, render, spritesheet, write_files
+from serving.engine import Order, render, spritesheet, write_files
 from serving.storage import FILE_NAMES
 
-TASK = RenderTask(prompt="a red ball", shape=VideoShape(12, 32, 48), seed=3, num_steps=2, guidance_scale=2.0)
+SHAPE = VideoShape(12, 32, 48)
+OPTIONS = SamplingOptions(num_steps=2, guidance_scale=2.0)
+ORDER = Order(task=Generate("a red ball", SHAPE), shape=SHAPE, seed=3, options=OPTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +32,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> SkyloomPipeline:
 
 def test_a_prompt_becomes_files(pipeline: SkyloomPipeline, tmp_path: Path) -> None:
     steps, folder = [], tmp_path / "job" / "1"
-    rendering = render(pipeline, TASK, folder)
+    rendering = render(pipeline, ORDER, folder)
     try:
         while True:
             steps.append(next(rendering))
@@ -46,20 +51,20 @@ def test_a_prompt_becomes_files(pipeline: SkyloomPipeline, tmp_path: Path) -> No
 def test_a_seed_decides_every_byte(pipeline: SkyloomPipeline, tmp_path: Path) -> None:
     digests = []
     for index, seed in enumerate((3, 3, 4)):
-        task = RenderTask(**{**vars(TASK), "seed": seed})
-        digests.append(finish(render(pipeline, task, tmp_path / str(index)))["video"]["sha256"])
+        order = replace(ORDER, seed=seed)
+        digests.append(finish(render(pipeline, order, tmp_path / str(index)))["video"]["sha256"])
     assert digests[0] == digests[1] != digests[2]
 
 
 def test_frames_that_were_not_asked_for_are_refused(pipeline: SkyloomPipeline, tmp_path: Path) -> None:
     class Short(SkyloomPipeline):
-        def generate(self, *args, **kwargs):
-            frames = yield from super().generate(*args, **kwargs)
+        def run(self, *args, **kwargs):
+            frames = yield from super().run(*args, **kwargs)
             return [frames[0][:-1]]
 
     short = Short(pipeline.autoencoder, pipeline.transformer)
     with pytest.raises(StageError, match="Skyloom pipeline"):
-        finish(render(short, TASK, tmp_path / "1"))
+        finish(render(short, ORDER, tmp_path / "1"))
     assert not (tmp_path / "1").exists()
 
 

@@ -1,0 +1,50 @@
+"""What a task asks of the sampler, and the texts that the frames of a video follow."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from model.sampling import Start
+from model.shapes import LatentShape
+
+Video = np.ndarray
+"""Frames, uint8 `T H W C`."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """The prompts of a video and which of them each latent frame follows."""
+
+    prompts: tuple[str, ...]
+    prompt_of_frame: tuple[int, ...]
+
+    @classmethod
+    def of(cls, prompt: str, num_frames: int) -> "Script":
+        """One prompt for all frames."""
+        return cls((prompt,), (0,) * num_frames)
+
+    def part(self, begin: int, end: int) -> "Script":
+        """The script of frames `begin` to `end`, without the prompts that none of them follows."""
+        frames = self.prompt_of_frame[begin:end]
+        used = sorted(set(frames))
+        return Script(tuple(self.prompts[place] for place in used), tuple(used.index(place) for place in frames))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One call of the sampler: `index` of `num_plans` that the task needs in all."""
+
+    grid: LatentShape
+    script: Script
+    start: Start | None = None
+    is_ring: bool = False
+    source_prompt: str | None = None
+    """What the start's latents show, when they are to be changed into what the script says (FlowEdit)."""
+    index: int = 0
+    num_plans: int = 1
+
+
+TaskRun = Generator[Plan, Tensor, list[Video]]
+"""Yields plans, receives the latents `B C T H W` made of each, returns one video per sample."""

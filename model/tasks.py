@@ -1,0 +1,285 @@
+"""What the one model can be asked for. A task is a short conversation with the sampler, in latents.
+
+Each task yields plans (which frames are given, which are to be made, under which text), receives the latents that the
+sampler made of each, and returns finished videos. Nothing here knows how sampling works, and the sampler knows no task.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.errors import ConfigError
+from model.plan import Plan, Script, TaskRun, Video
+from model.sampling import Start
+from model.shapes import LatentShape, VideoShape
+from model.windows import GROUP, Direction, Windows, continued, grouped, tail_of
+
+
+class Model(Protocol):
+    """What a task needs of the pipeline."""
+
+    @property
+    def window(self) -> int:
+        """The most latent frames that the network was trained on at once."""
+        ...
+
+    def grid(self, shape: VideoShape) -> LatentShape:
+        """The latent grid of a video, or a `ConfigError`."""
+        ...
+
+    def encode(self, clips: list[Video]) -> Tensor:
+        """Normalised latents `B C T H W`."""
+        ...
+
+    def decode(self, latents: Tensor, *, is_ring: bool = False) -> list[Video]:
+        """The videos of normalised latents."""
+        ...
+
+
+class Task(Protocol):
+    """Something to ask of the model."""
+
+    def run(self, model: Model) -> TaskRun:
+        """The plans of this task; returns one video per sample."""
+        ...
+
+
+@dataclass(frozen=True)
+class Card:
+    """A scene of a storyboard: what it shows, for how many frames, and the picture (uint8 `H W C`) it begins with."""
+
+    prompt: str
+    num_frames: int
+    image: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Storyboard:
+    """Scenes one after the other in one video; each window sees the end of what is there, so things stay themselves."""
+
+    cards: tuple[Card, ...]
+    height: int
+    width: int
+
+    def run(self, model: Model) -> TaskRun:
+        """One plan per window; a frame looks at the text of its own scene alone."""
+        if not self.cards:
+            raise ConfigError("a storyboard without cards is no video; give one card or more")
+        lengths = [model.grid(VideoShape(card.num_frames, self.height, self.width)).num_frames for card in self.cards]
+        frames = tuple(place for place, length in enumerate(lengths) for _ in range(length))
+        script = Script(tuple(card.prompt for card in self.cards), frames)
+        begins = [sum(lengths[:place]) for place in range(len(lengths))]
+        known = {
+            begin: model.encode([grouped(card.image[None])])
+            for begin, card in zip(begins, self.cards, strict=True)
+            if card.image is not None
+        }
+        grid = model.grid(VideoShape(len(frames) * GROUP, self.height, self.width))
+        return model.decode((yield from continued(None, Windows(grid, model.window), script, known=known)))
+
+
+@dataclass(frozen=True)
+class Generate:
+    """A video from a prompt, of any length."""
+
+    prompt: str
+    shape: VideoShape
+
+    def run(self, model: Model) -> TaskRun:
+        """A storyboard of one card."""
+        card = Card(self.prompt, self.shape.num_frames)
+        return (yield from Storyboard((card,), self.shape.height, self.shape.width).run(model))
+
+
+@dataclass(frozen=True)
+class Image:
+    """A still picture, as a video of one frame."""
+
+    prompt: str
+    height: int
+    width: int
+
+    def run(self, model: Model) -> TaskRun:
+        """One latent frame, of which the first picture is kept."""
+        videos = yield from Generate(self.prompt, VideoShape(GROUP, self.height, self.width)).run(model)
+        return [video[:1] for video in videos]
+
+
+@dataclass(frozen=True)
+class Extend:
+    """A video made longer by `num_frames` at its end (`forward`) or before its beginning (`backward`).
+
+    The given frames come back as they were.
+    """
+
+    video: Video
+    prompt: str
+    num_frames: int
+    direction: Direction = "forward"
+
+    def run(self, model: Model) -> TaskRun:
+        """One plan per window; each sees half a window of what is there."""
+        check_length("num_frames", self.num_frames)
+        history = model.encode([tail_of(self.video, model.window // 2, self.direction)])
+        num_frames = history.shape[2] - (-self.num_frames // GROUP)
+        windows = Windows(LatentShape(num_frames, *history.shape[3:]), model.window)
+        script = Script.of(self.prompt, num_frames)
+        made = model.decode((yield from continued(history, windows, script, direction=self.direction)))
+        num_kept = history.shape[2] * GROUP
+        if self.direction == "forward":
+            return [np.concatenate([self.video, video[num_kept:][: self.num_frames]]) for video in made]
+        return [np.concatenate([video[:-num_kept][-self.num_frames :], self.video]) for video in made]
+
+
+@dataclass(frozen=True)
+class Animate:
+    """A video that begins with a given picture, uint8 `H W C`."""
+
+    image: np.ndarray
+    prompt: str
+    num_frames: int
+
+    def run(self, model: Model) -> TaskRun:
+        """An extension of the picture held still; the picture itself is the first frame."""
+        check_length("num_frames", self.num_frames, least=2)
+        return (yield from Extend(self.image[None], self.prompt, self.num_frames - 1).run(model))
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A video without beginning or end: its last frame leads into its first."""
+
+    prompt: str
+    shape: VideoShape
+
+    def run(self, model: Model) -> TaskRun:
+        """One plan whose frames are a ring."""
+        grid = model.grid(self.shape)
+        latents = yield Plan(grid=grid, script=Script.of(self.prompt, grid.num_frames), is_ring=True)
+        return model.decode(latents, is_ring=True)
+
+
+@dataclass(frozen=True)
+class Join:
+    """`first`, then a made transition of `num_frames`, then `second`; both come back as they were.
+
+    With the same video twice, and the copy left off, this closes a given video to a loop.
+    """
+
+    first: Video
+    second: Video
+    prompt: str
+    num_frames: int
+
+    def run(self, model: Model) -> TaskRun:
+        """One plan with both ends given; a transition longer than the window first extends `first`."""
+        check_length("num_frames", self.num_frames)
+        if self.first.shape[1:] != self.second.shape[1:]:
+            raise ConfigError(
+                f"videos of {self.first.shape[1:3]} and {self.second.shape[1:3]} (height, width) cannot be joined; "
+                "scale one to the size of the other"
+            )
+        num_made = -(-self.num_frames // GROUP)
+        num_given = max(1, (model.window - num_made) // 2)
+        before = model.encode([tail_of(self.first, num_given, "forward")])
+        after = model.encode([tail_of(self.second, num_given, "backward")])
+        made = torch.zeros_like(before[:, :, :1]).expand(-1, -1, num_made, -1, -1)
+        latents = torch.cat([before, made, after], dim=2)
+        is_given = torch.ones(latents.shape[2], dtype=torch.bool)
+        is_given[before.shape[2] : before.shape[2] + num_made] = False
+        latents = yield whole_plan(self.prompt, Start.given(latents, is_given))
+        begin = before.shape[2] * GROUP
+        between = [video[begin : begin + self.num_frames] for video in model.decode(latents)]
+        return [np.concatenate([self.first, video, self.second]) for video in between]
+
+
+@dataclass(frozen=True)
+class Blend:
+    """One video that turns into another, frame by frame: mixed latents, renewed most where the two are mixed most."""
+
+    first: Video
+    second: Video
+    prompts: tuple[str, str]
+    strength: float = 0.7
+
+    def run(self, model: Model) -> TaskRun:
+        """One plan: the mix as a start, from which each frame departs by its own strength."""
+        check_strength(self.strength)
+        first, second = (model.encode([grouped(video)]) for video in (self.first, self.second))
+        if first.shape != second.shape:
+            raise ConfigError(
+                f"videos of {self.first.shape[:3]} and {self.second.shape[:3]} (frames, height, width) cannot be "
+                "blended; cut and scale them to one shape"
+            )
+        weight = torch.linspace(0, 1, first.shape[2])
+        mixed = torch.lerp(first, second, weight[:, None, None])
+        start = Start(mixed, self.strength * (torch.pi * weight).sin().clamp_min(0))
+        script = Script(self.prompts, tuple(int(share > 0.5) for share in weight))
+        latents = yield Plan(grid=LatentShape(*mixed.shape[2:]), script=script, start=start)
+        return [video[: len(self.first)] for video in model.decode(latents)]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A video changed to what a prompt says.
+
+    With `source_prompt`, what the video shows, the change follows the difference of the two texts (FlowEdit); without,
+    the video is noised to `strength` and made again (SDEdit).
+    """
+
+    video: Video
+    prompt: str
+    source_prompt: str | None = None
+    strength: float = 0.7
+
+    def run(self, model: Model) -> TaskRun:
+        """One plan that starts from the video."""
+        check_strength(self.strength)
+        latents = model.encode([grouped(self.video)])
+        start = Start(latents, torch.full((latents.shape[2],), self.strength))
+        edited = yield replace(whole_plan(self.prompt, start), source_prompt=self.source_prompt)
+        return [video[: len(self.video)] for video in model.decode(edited)]
+
+
+@dataclass(frozen=True)
+class Inpaint:
+    """A region of a video made anew: where `mask`, bool `T H W`, is true. Cells of 8 x 8 pixels and 4 frames count."""
+
+    video: Video
+    mask: np.ndarray
+    prompt: str
+    strength: float = 1.0
+
+    def run(self, model: Model) -> TaskRun:
+        """One plan in which all cells without a masked pixel are held."""
+        check_strength(self.strength)
+        if self.mask.shape != self.video.shape[:3]:
+            raise ConfigError(f"mask of {self.mask.shape} does not fit a video of {self.video.shape[:3]}")
+        latents = model.encode([grouped(self.video)])
+        mask = torch.from_numpy(grouped(self.mask).astype(np.float32))[None]
+        is_made = torch.nn.functional.adaptive_max_pool3d(mask, latents.shape[2:])[0] > 0
+        start = Start(latents, torch.full((latents.shape[2],), self.strength), is_known=~is_made)
+        made = yield whole_plan(self.prompt, start)
+        keep = ~self.mask[..., None]
+        return [np.where(keep, self.video, video[: len(self.video)]) for video in model.decode(made)]
+
+
+def whole_plan(prompt: str, start: Start) -> Plan:
+    """One plan over all frames of a start."""
+    grid = LatentShape(*start.latents.shape[2:])
+    return Plan(grid=grid, script=Script.of(prompt, grid.num_frames), start=start)
+
+
+def check_length(name: str, num_frames: int, least: int = 1) -> None:
+    """Refuses lengths that are no length."""
+    if num_frames < least:
+        raise ConfigError(f"{name}={num_frames} is too short; use {least} or more")
+
+
+def check_strength(strength: float) -> None:
+    """Refuses strengths outside (0, 1]."""
+    if not 0 < strength <= 1:
+        raise ConfigError(f"strength={strength} is outside (0, 1]; 0.7 changes much, 0.4 little")

@@ -1,0 +1,193 @@
+"""Every task with a tiny real model: lengths, what is kept byte for byte, what differs, progress, refusals."""
+
+import numpy as np
+import pytest
+import torch
+
+from model.autoencoder import VideoAutoencoder
+from model.errors import ConfigError
+from model.pipeline import PipelineFacts, SkyloomPipeline, finish
+from model.sampling import SamplingOptions
+from model.shapes import VideoShape
+from model.tasks import Animate, Blend, Card, Edit, Extend, Generate, Image, Inpaint, Join, Loop, Storyboard, Task
+from model.tiny import tiny_autoencoder, tiny_transformer
+
+OPTIONS = SamplingOptions(num_steps=3)
+SIDE = 32
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> SkyloomPipeline:
+    made = SkyloomPipeline(tiny_autoencoder(), tiny_transformer())
+    made.facts = PipelineFacts(fps=8, trained_buckets=["32x32x16"], default_num_steps=3)
+    return made
+
+
+def _clip(num_frames: int = 16, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (num_frames, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def _made(pipeline: SkyloomPipeline, task: Task, seed: int = 0) -> np.ndarray:
+    (video,) = finish(pipeline.run(task, seeds=[seed], options=OPTIONS))
+    assert video.dtype == np.uint8
+    return video
+
+
+@pytest.mark.parametrize("num_frames", [4, 16, 24, 60])
+def test_any_length_is_made_window_by_window(pipeline: SkyloomPipeline, num_frames: int) -> None:
+    task = Generate("a red ball", VideoShape(num_frames, SIDE, SIDE))
+    assert _made(pipeline, task).shape == (num_frames, SIDE, SIDE, 3)
+    steps = [progress.step for progress in pipeline.run(task, seeds=[0], options=OPTIONS)]
+    num_plans = 1 if num_frames <= 16 else 1 + -(-(num_frames - 16) // 8)
+    assert steps == list(range(1, 3 * num_plans + 1))
+
+
+def test_a_window_sees_what_was_made_before(pipeline: SkyloomPipeline) -> None:
+    short, long = (_made(pipeline, Generate("a red ball", VideoShape(length, SIDE, SIDE))) for length in (16, 24))
+    assert np.array_equal(short, long[:16]), "what is there is not changed by what follows"
+
+
+def test_seeds_give_variations(pipeline: SkyloomPipeline) -> None:
+    task = Generate("a red ball", VideoShape(8, SIDE, SIDE))
+    first, second = finish(pipeline.run(task, seeds=[0, 1], options=OPTIONS))
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, _made(pipeline, task))
+
+
+@pytest.mark.parametrize("given", [1, 3, 10, 16])
+@pytest.mark.parametrize("num_frames", [1, 8, 21])
+def test_an_extension_keeps_the_video_on_either_side(pipeline: SkyloomPipeline, given: int, num_frames: int) -> None:
+    clip = _clip(given)
+    forward = _made(pipeline, Extend(clip, "x", num_frames))
+    backward = _made(pipeline, Extend(clip, "x", num_frames, direction="backward"))
+    assert len(forward) == len(backward) == given + num_frames
+    assert np.array_equal(forward[:given], clip)
+    assert np.array_equal(backward[-given:], clip)
+
+
+def test_an_extension_depends_on_the_frames_it_joins(pipeline: SkyloomPipeline) -> None:
+    clip = _clip()
+    end, begin = clip.copy(), clip.copy()
+    end[-4:], begin[:4] = 0, 0
+    new = _made(pipeline, Extend(clip, "x", 8))[16:]
+    assert not np.array_equal(new, _made(pipeline, Extend(end, "x", 8))[16:])
+    assert np.array_equal(new, _made(pipeline, Extend(begin, "x", 8))[16:]), "frames beyond the history do not matter"
+
+
+def test_an_animation_begins_with_its_picture(pipeline: SkyloomPipeline) -> None:
+    image = _clip(1)[0]
+    video = _made(pipeline, Animate(image, "the ball rolls", 16))
+    assert video.shape == (16, SIDE, SIDE, 3)
+    assert np.array_equal(video[0], image)
+    assert not np.array_equal(video[1], image)
+
+
+def test_a_picture_is_one_frame(pipeline: SkyloomPipeline) -> None:
+    assert _made(pipeline, Image("a red ball", SIDE, 48)).shape == (1, SIDE, 48, 3)
+
+
+def test_a_loop_is_decoded_as_a_ring(pipeline: SkyloomPipeline) -> None:
+    video = _made(pipeline, Loop("a red ball", VideoShape(16, SIDE, SIDE)))
+    assert video.shape == (16, SIDE, SIDE, 3)
+
+
+@torch.no_grad()
+def test_a_ring_decodes_the_same_wherever_it_is_cut() -> None:
+    torch.manual_seed(0)
+    autoencoder = VideoAutoencoder(latent_channels=4, fine_channels=8, coarse_channels=16, decoder_blocks=(1, 3)).eval()
+    for parameter in autoencoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    latents = torch.randn(1, 4, 5, 4, 4)
+    whole = autoencoder.decode(latents, is_ring=True)
+    turned = autoencoder.decode(latents.roll(2, 2), is_ring=True)
+    torch.testing.assert_close(turned, whole.roll(8, 2), atol=1e-5, rtol=1e-5)
+    assert (autoencoder.decode(latents) - whole)[:, :, :4].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("num_frames", [3, 8, 20])
+def test_a_join_keeps_both_videos(pipeline: SkyloomPipeline, num_frames: int) -> None:
+    first, second = _clip(12, seed=1), _clip(9, seed=2)
+    video = _made(pipeline, Join(first, second, "x", num_frames))
+    assert len(video) == 12 + num_frames + 9
+    assert np.array_equal(video[:12], first)
+    assert np.array_equal(video[-9:], second)
+    other = _made(pipeline, Join(first, _clip(9, seed=3), "x", num_frames))
+    assert not np.array_equal(video[12:-9], other[12:-9])
+
+
+def test_a_blend_begins_as_the_first_and_ends_as_the_second(pipeline: SkyloomPipeline) -> None:
+    first, second = _clip(16, seed=1), _clip(16, seed=2)
+    video = _made(pipeline, Blend(first, second, ("one", "two")))
+    ends = [pipeline.decode(pipeline.encode([clip]))[0] for clip in (first, second)]
+    assert video.shape == first.shape
+    assert np.abs(video[:4].astype(int) - ends[0][:4]).max() <= 1
+    assert not np.array_equal(video, _made(pipeline, Blend(first, second, ("one", "three"))))
+
+
+@pytest.mark.parametrize("source", [None, "a red ball"])
+def test_an_edit_moves_with_strength_and_prompt(pipeline: SkyloomPipeline, source: str | None) -> None:
+    clip = _clip(14)
+    unchanged = pipeline.decode(pipeline.encode([np.concatenate([clip, clip[-1:], clip[-1:]])]))[0][:14]
+    weak, strong = (_made(pipeline, Edit(clip, "a blue cube", source, strength)) for strength in (0.34, 1.0))
+    distances = [np.abs(video.astype(int) - unchanged).mean() for video in (weak, strong)]
+    assert weak.shape == clip.shape
+    assert 0 < distances[0] < distances[1]
+    assert not np.array_equal(strong, _made(pipeline, Edit(clip, "a green cone", source, 1.0)))
+
+
+def test_flow_edit_between_equal_prompts_with_equal_guidance_changes_nothing(pipeline: SkyloomPipeline) -> None:
+    clip, options = _clip(16), SamplingOptions(num_steps=3, guidance_scale=1.5)
+    (video,) = finish(pipeline.run(Edit(clip, "a red ball", "a red ball"), seeds=[0], options=options))
+    unchanged = pipeline.decode(pipeline.encode([clip]))[0]
+    assert np.abs(video.astype(int) - unchanged).max() <= 1
+
+
+def test_only_the_masked_region_is_made_anew(pipeline: SkyloomPipeline) -> None:
+    clip, mask = _clip(16), np.zeros((16, SIDE, SIDE), bool)
+    mask[:, :16, :16] = True
+    video = _made(pipeline, Inpaint(clip, mask, "a red ball"))
+    assert np.array_equal(video[~mask], clip[~mask])
+    assert not np.array_equal(video[mask], clip[mask])
+
+
+def test_each_scene_of_a_storyboard_follows_its_own_text(pipeline: SkyloomPipeline) -> None:
+    def board(second: str) -> np.ndarray:
+        return _made(pipeline, Storyboard((Card("a red ball", 16), Card(second, 8)), SIDE, SIDE))
+
+    one, other = board("a blue cube"), board("a green cone")
+    assert one.shape == (24, SIDE, SIDE, 3)
+    assert np.array_equal(one[:16], other[:16])
+    assert not np.array_equal(one[16:], other[16:])
+
+
+def test_a_scene_begins_with_its_picture(pipeline: SkyloomPipeline) -> None:
+    image = _clip(1)[0]
+    video = _made(pipeline, Storyboard((Card("one", 8), Card("two", 8, image)), SIDE, SIDE))
+    still = pipeline.decode(pipeline.encode([np.repeat(image[None], 4, axis=0)]))[0]
+    other = _made(pipeline, Storyboard((Card("one", 8), Card("two", 8)), SIDE, SIDE))
+    distance, without = (np.abs(v[8:12].astype(float) - still).mean() for v in (video, other))
+    assert distance < without / 2
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (Generate("x", VideoShape(7, SIDE, SIDE)), "num_frames=7"),
+        (Generate("x", VideoShape(8, SIDE, 40)), "40"),
+        (Storyboard((), SIDE, SIDE), "without cards"),
+        (Extend(_clip(8), "x", 0), "num_frames=0"),
+        (Animate(_clip(1)[0], "x", 1), "num_frames=1"),
+        (Join(_clip(8), _clip(8)[:, :16], "x", 8), "cannot be joined"),
+        (Blend(_clip(8), _clip(12), ("x", "y")), "cannot be blended"),
+        (Edit(_clip(8), "x", strength=0), "strength=0"),
+        (Inpaint(_clip(8), np.zeros((8, 1, 1), bool), "x"), "does not fit"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_value(pipeline: SkyloomPipeline, task: Task, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        finish(pipeline.run(task, options=OPTIONS))
+
+
+def test_no_seed_is_no_video(pipeline: SkyloomPipeline) -> None:
+    with pytest.raises(ConfigError, match="seed"):
+        finish(pipeline.run(Image("x", SIDE, SIDE), seeds=[]))
