@@ -23,19 +23,19 @@ def rms_norm(x: Tensor, eps: float = 1e-6) -> Tensor:
 
 def attend(
     q_BHND: Float[Tensor, "b h n d"],
-    k_BHND: Float[Tensor, "b h n d"],
-    v_BHND: Float[Tensor, "b h n d"],
+    k_BHMD: Float[Tensor, "b h m d"],
+    v_BHMD: Float[Tensor, "b h m d"],
     mask: Bool[Tensor, "..."] | None = None,
 ) -> Float[Tensor, "b h n d"]:
     """Softmax attention. Short rows on CPU are multiplied out: the fused kernel's backward is slow there.
 
     Measured at B=64, N=84, forward and backward, bf16, one core: fused 90 ms, multiplied out 29 ms (decision 0003).
     """
-    short = q_BHND.device.type == "cpu" and q_BHND.shape[2] <= MULTIPLIED_OUT_TOKENS
+    short = q_BHND.device.type == "cpu" and k_BHMD.shape[2] <= MULTIPLIED_OUT_TOKENS
     if not short or mask is not None:
-        return functional.scaled_dot_product_attention(q_BHND, k_BHND, v_BHND, attn_mask=mask)
-    scores = (q_BHND * q_BHND.shape[-1] ** -0.5) @ k_BHND.transpose(-1, -2)
-    return scores.float().softmax(-1).to(v_BHND.dtype) @ v_BHND
+        return functional.scaled_dot_product_attention(q_BHND, k_BHMD, v_BHMD, attn_mask=mask)
+    scores = (q_BHND * q_BHND.shape[-1] ** -0.5) @ k_BHMD.transpose(-1, -2)
+    return scores.float().softmax(-1).to(v_BHMD.dtype) @ v_BHMD
 
 
 class Attention(nn.Module):
