@@ -96,7 +96,7 @@ class VideoCaptioner(nn.Module):
 
     def _occurrence_loss(self, features: Float[Tensor, "b n dim"], labels: Int[Tensor, "b l"]) -> Float[Tensor, ""]:
         logits = self.words(torch.cat([features.mean(dim=1), features.amax(dim=1)], dim=1)).float()
-        padding = self.tokenizer.convert_tokens_to_ids("<pad>")
+        padding = self.tokenizer.get_vocab()["<pad>"]
         occurs = torch.zeros_like(logits).scatter_(1, labels.where(labels >= 0, padding), 1.0)
         loss = nn.functional.binary_cross_entropy_with_logits(logits, occurs, reduction="none")
         return OCCURRENCE_WEIGHT * loss.sum(dim=1).mean()

@@ -29,16 +29,18 @@ class FilterMuon(torch.optim.Muon):
         gradients: list[Tensor] = []
         momenta: list[Tensor] = []
         self._init_group(group, matrices, gradients, momenta)
-        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-        updates = torch._foreach_lerp(gradients, momenta, group["momentum"])
-        torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+        updates: list[Tensor] = []
+        for matrix, gradient, momentum in zip(matrices, gradients, momenta, strict=True):
+            momentum.lerp_(gradient, 1 - group["momentum"])
+            updates.append(gradient.lerp(momentum, group["momentum"]))
+            matrix.mul_(1 - group["lr"] * group["weight_decay"])
         for shape in dict.fromkeys(matrix.shape for matrix in matrices):
             places = [place for place, matrix in enumerate(matrices) if matrix.shape == shape]
-            turned = orthogonalised(
-                torch.stack([updates[place] for place in places]), group["ns_coefficients"], group["ns_steps"]
-            )
+            stacked = torch.stack([updates[place] for place in places])
+            turned = orthogonalised(stacked, group["ns_coefficients"], group["ns_steps"])
             rate = group["lr"] * math.sqrt(max(1, shape[0] / shape[1]))
-            torch._foreach_add_([matrices[place] for place in places], list(turned.float()), alpha=-rate)
+            for place, update in zip(places, turned, strict=True):
+                matrices[place].add_(update, alpha=-rate)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of the filters and of their matrices."""
