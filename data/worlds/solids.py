@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-HEIGHTS_M = {"small": 0.72, "large": 1.06}
+HEIGHTS_M = {"small": 0.68, "large": 1.06}
 
 # Of a solid's nominal height. The cube is lower, so that no shape is the largest by far; the cylinder is slim,
 # so that its outline is not the cube's.

@@ -145,7 +145,7 @@ def test_a_trained_captioner_captions_each_clip_with_its_own_text(tmp_path, clip
 
 def make_captioner():
     """Random weights, large enough that what it writes depends on what it sees."""
-    torch.manual_seed(3)
+    torch.manual_seed(6)
     captioner = VideoCaptioner(make_tokenizer(), dim=16, num_layers=1).eval()
     with torch.no_grad():
         for weights in captioner.parameters():

@@ -107,13 +107,14 @@ def test_guidances_add_up_and_each_velocity_is_asked_for_once() -> None:
         asked.append(condition)
         return _ask(3.0, 1.0)(condition)
 
-    assert float(guided(ask, [ClassifierFreeGuidance(2.0), ClassifierFreeGuidance(1.5)], 0.5)) == pytest.approx(3 + 2 + 1)
+    guidances = [ClassifierFreeGuidance(2.0), ClassifierFreeGuidance(1.5)]
+    assert float(guided(ask, guidances, 0.5)) == pytest.approx(3 + 2 + 1)
     assert sorted(asked) == ["full", "no_text"]
 
 
 def test_zero_star_scales_the_weaker_velocity_and_rests_at_first() -> None:
     guidance = ZeroStarGuidance(2.0)
-    assert float(guided(_ask(3.0, 1.0), [guidance], 0.5)) == pytest.approx(3), "one is a multiple of the other: no delta"
+    assert float(guided(_ask(3.0, 1.0), [guidance], 0.5)) == pytest.approx(3), "one is a multiple of the other"
     assert float(guided(_ask(3.0, 1.0), [guidance], 1.0)) == 0
 
 
