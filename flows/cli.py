@@ -60,6 +60,13 @@ GROUPS: dict[str, dict[str, Command]] = {
     "Its stages, one by one": _stage_commands(),
     "The model at work": {
         "generate": Command("flows.commands.generate:generate", "make a video from a prompt, without a server"),
+        "animate": Command("flows.commands.generate:animate", "make a video that begins with a picture"),
+        "extend": Command("flows.commands.generate:extend", "make a video longer, forward or backward"),
+        "loop": Command("flows.commands.generate:loop", "make a perfect loop from a prompt"),
+        "join": Command("flows.commands.generate:join", "join two videos by a made transition"),
+        "blend": Command("flows.commands.generate:blend", "turn one video into another"),
+        "edit": Command("flows.commands.generate:edit", "change a video to what a prompt says"),
+        "storyboard": Command("flows.commands.generate:storyboard", "make one video of several scenes"),
         "serve": Command("flows.commands.serve:serve", "serve the champion behind the OpenAI Videos API"),
     },
     "The machine": {

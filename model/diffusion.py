@@ -5,21 +5,14 @@ runs sigma from 1 (noise) to 0 (data). FLUX, LTX-Video and torchtitan use the sa
 Source: Rectified Flow (arXiv 2209.03003); logit-normal levels from Stable Diffusion 3 (arXiv 2403.03206).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from model.config import Config
-
-
-class NoisePatterns(Config):
-    """How often each pattern of given frames is drawn in training; what is left is all frames at one level."""
-
-    prefix: float = 0.1
-    suffix: float = 0.05
-    both_ends: float = 0.05
+from model.noise_patterns import PATTERNS, NoisePatterns
 
 
 class NoiseLevels(NamedTuple):
@@ -45,26 +38,49 @@ def shift_sigma(sigma: Tensor, shift: float) -> Tensor:
 def draw_levels(
     batch: int, num_frames: int, patterns: NoisePatterns, generator: torch.Generator, *, shift: float = 1.0
 ) -> NoiseLevels:
-    """Training levels: one logit-normal sigma per sample; frames that the drawn pattern gives stay clean (sigma 0)."""
-    level = shift_sigma(torch.randn(batch, generator=generator).sigmoid(), shift)
-    is_noisy = torch.ones(batch, num_frames, dtype=torch.bool)
-    if num_frames > 1:
-        kind = torch.rand(batch, generator=generator)
-        length = torch.randint(1, num_frames, (batch,), generator=generator)
-        for row in range(batch):
-            _mark_given(is_noisy[row], float(kind[row]), int(length[row]), patterns)
-    return NoiseLevels(level[:, None] * is_noisy, is_noisy)
+    """Training levels: logit-normal, one per sample or one per frame as the drawn pattern says; given frames near 0."""
+    level = shift_sigma(torch.randn(batch, generator=generator).sigmoid(), shift)[:, None]
+    apart = shift_sigma(torch.randn(batch, num_frames, generator=generator).sigmoid(), shift)
+    names = draw_names(batch, patterns, generator)
+    is_noisy = ~draw_given(names, num_frames, generator)
+    sigma = torch.where(_is(names, "independent"), apart, level)
+    sigma = torch.where(_is(names, "ramp"), ramped(level, num_frames, generator), sigma)
+    some = torch.rand(batch, 1, generator=generator) < patterns.noisy_given
+    given_sigma = patterns.max_given_sigma * torch.rand(batch, 1, generator=generator) * some
+    return NoiseLevels(torch.where(is_noisy, sigma, given_sigma), is_noisy)
 
 
-def _mark_given(is_noisy: Bool[Tensor, " t"], kind: float, length: int, patterns: NoisePatterns) -> None:
-    """Clear the flags of the frames that are given; at least one frame stays noisy."""
-    if kind < patterns.prefix:
-        is_noisy[:length] = False
-    elif kind < patterns.prefix + patterns.suffix:
-        is_noisy[-length:] = False
-    elif kind < patterns.prefix + patterns.suffix + patterns.both_ends and len(is_noisy) > 2:
-        is_noisy[: max(1, length // 2)] = False
-        is_noisy[-1:] = False
+def draw_names(batch: int, patterns: NoisePatterns, generator: torch.Generator) -> list[str]:
+    """The pattern of each sample."""
+    shares = torch.tensor([getattr(patterns, name) for name in PATTERNS])
+    ends = shares.cumsum(0)
+    places = torch.searchsorted(ends, torch.rand(batch, generator=generator), right=True)
+    return [PATTERNS[place] if place < len(PATTERNS) else "together" for place in places.tolist()]
+
+
+def draw_given(names: Sequence[str], num_frames: int, generator: torch.Generator) -> Bool[Tensor, "b t"]:
+    """Which frames each sample's pattern gives; at least one frame is left to be made."""
+    frame = torch.arange(num_frames)[None]
+    if num_frames == 1:
+        return torch.zeros(len(names), 1, dtype=torch.bool)
+    length = torch.randint(1, num_frames, (len(names), 1), generator=generator)
+    tail = torch.randint(1, max(2, num_frames - 1), (len(names), 1), generator=generator)
+    head = (length // 2).clamp(min=1)
+    is_end = (frame < head) | (frame >= num_frames - torch.minimum(tail, num_frames - head - 1))
+    given = _is(names, "prefix") & (frame < length)
+    given |= _is(names, "suffix") & (frame >= num_frames - length)
+    return given | (_is(names, "both_ends") & is_end & (num_frames > 2))
+
+
+def ramped(level: Float[Tensor, "b 1"], num_frames: int, generator: torch.Generator) -> Float[Tensor, "b t"]:
+    """Levels that rise (or, in half of the samples, fall) through a sample's own level in the middle of the clip."""
+    time = torch.linspace(-0.5, 0.5, num_frames)[None] if num_frames > 1 else torch.zeros(1, 1)
+    slope = 2 * torch.rand(len(level), 1, generator=generator) - 1
+    return (level + slope * time).clamp(1e-3, 1 - 1e-3)
+
+
+def _is(names: Sequence[str], name: str) -> Bool[Tensor, "b 1"]:
+    return torch.tensor([other == name for other in names])[:, None]
 
 
 def velocity_loss(

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from model.config import Config
+from model.noise_patterns import NoisePatterns
 
 
 class Schedule(Config):
@@ -67,9 +68,7 @@ class TransformerTraining(Config):
     num_text_blocks: int = 1
     patch_size: int = 2
     max_text_tokens: int = 20
-    prefix_fraction: float = Field(default=0.1, description="Share of samples with given first frames")
-    suffix_fraction: float = Field(default=0.05, description="Share of samples with given last frames")
-    both_ends_fraction: float = Field(default=0.05, description="Share of samples with both ends given")
+    patterns: NoisePatterns = NoisePatterns()
     text_dropout: float = Field(default=0.1, ge=0, lt=1)
     dense_fraction: float = Field(default=0.9, ge=0, le=1, description="Share of samples under their dense caption")
     sigma_shift: float = 1.0

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from data.loader import LatentBatch, LatentLoader, LoaderConfig
 from data.workspace import Workspace
 from model.autoencoder import VideoAutoencoder
-from model.diffusion import NoisePatterns, add_noise, draw_levels, velocity_loss
+from model.diffusion import add_noise, draw_levels, velocity_loss
 from model.transformer import SpacetimeTransformer
 from model.weights import weights_digest
 from training.checkpoint import (
@@ -99,9 +99,6 @@ class Trainer:
             for block in self.network.blocks:
                 block.compile(dynamic=False)
         self.model: nn.Module = prepare_model(self.network) if world_size > 1 else self.network
-        self.patterns = NoisePatterns(
-            prefix=config.prefix_fraction, suffix=config.suffix_fraction, both_ends=config.both_ends_fraction
-        )
         self._batches = self.loader.batches(self.first_step)
 
     def step(self, step: int) -> dict[str, float]:
@@ -125,7 +122,7 @@ class Trainer:
         shape = batch.mean.shape[1:]
         posterior_noise = torch.randn(total, *shape, generator=generator)[rows]
         noise = torch.randn(total, *shape, generator=generator)[rows]
-        levels = draw_levels(total, shape[1], self.patterns, generator, shift=self.config.sigma_shift)
+        levels = draw_levels(total, shape[1], self.config.patterns, generator, shift=self.config.sigma_shift)
         sigma, is_noisy = levels.sigma[rows], levels.is_noisy[rows]
         has_text = (torch.rand(total, generator=generator) >= self.config.text_dropout)[rows]
         x0 = self.autoencoder.normalise(batch.mean + posterior_noise * torch.exp(0.5 * batch.logvar))

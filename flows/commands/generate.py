@@ -1,98 +1,172 @@
-"""`skyloom generate`: a video from a prompt, in this process."""
+"""The commands that make a video, one for each task of the model; all run in this process, without a server."""
 
-import secrets
-from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import numpy as np
 from pydantic import AliasChoices, Field
 from pydantic_settings import CliPositionalArg
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data.video import write_mp4
-from data.workspace import Workspace
-from flows.commands.champion import model_name, require_registry
-from flows.commands.flags import Flags, read_flags
-from flows.home import workspace
+from flows.commands.flags import read_flags
+from flows.commands.making import MakeFlags, Materials, make
 from model.errors import ConfigError
-from model.sampling import SamplingOptions
-from model.tasks import Generate
-from serving.engine import LoadedModel
-from serving.limits import shape_of
-from serving.loader import load_model
-from serving.registry import ModelRegistry
+from model.tasks import Animate, Blend, Card, Edit, Extend, Generate, Join, Loop, Storyboard, Task
+
+SIZE = Field(default=None, description="WIDTHxHEIGHT; the model's own when not given")
+SECONDS = Field(default=None, description="length; that of the training clips when not given")
 
 
-class GenerateFlags(Flags):
+class GenerateFlags(MakeFlags):
     """Makes a video from a prompt with the champion of a run, in this process."""
 
     prompt: CliPositionalArg[str] = Field(min_length=1, description="what the video shows")
-    out: Path = Field(
-        Path("out.mp4"),
-        validation_alias=AliasChoices("o", "out"),
-        description="the file to write, H.264 in MP4",
-    )
-    size: str | None = Field(default=None, description="WIDTHxHEIGHT; the model's own when not given")
-    seconds: str | None = Field(default=None, description="length; that of the training clips when not given")
-    seed: int | None = Field(default=None, ge=0, lt=2**63, description="same seed, same video; random when not given")
-    num_steps: int | None = Field(default=None, ge=1, le=1000, description="sampling steps")
-    guidance_scale: float | None = Field(default=None, ge=0, le=50, description="how strongly the prompt leads")
-    negative_prompt: str = Field(default="", description="what the video should not show")
-    workspace: Path | None = Field(
-        default=None, description="the run whose champion is used; artifacts/demo when not given"
-    )
+    size: str | None = SIZE
+    seconds: str | None = SECONDS
 
 
 def generate(name: str, arguments: list[str]) -> None:
-    """Makes one video file."""
+    """A video from a prompt."""
     flags = read_flags(GenerateFlags, name, arguments)
-    if flags.out.suffix != ".mp4":
-        raise ConfigError(f"-o {str(flags.out)!r} must end in .mp4: H.264 in MP4 is what is written")
-    console = Console(highlight=False)
-    with console.status("loading the champion"):
-        loaded = _champion(workspace(flags.workspace, "demo"))
-    facts = loaded.facts
-    shape = shape_of(
-        flags.seconds or facts.default_seconds, flags.size or facts.default_size, facts, max_video_px=2**26
-    )
-    seed = secrets.randbelow(2**31) if flags.seed is None else flags.seed
-    options = SamplingOptions(
-        num_steps=flags.num_steps or facts.num_steps,
-        guidance_scale=facts.guidance_scale if flags.guidance_scale is None else flags.guidance_scale,
-        negative_prompt=flags.negative_prompt,
-    )
-    sampler = loaded.pipeline.run(Generate(flags.prompt, shape), seeds=[seed], options=options)
-    frames = _sampled(sampler, console)[0]
-    flags.out.parent.mkdir(parents=True, exist_ok=True)
-    write_mp4(flags.out, frames, facts.fps)
-    size = f"{shape.width}x{shape.height}"
-    console.print(
-        f"{flags.out}: {size}, {shape.num_frames} frames at {facts.fps:g}/s, seed {seed}, {facts.name} {facts.version}"
-    )
+    make(flags, flags.size, lambda at: Generate(flags.prompt, at.shape(flags.seconds)))
 
 
-def _champion(place: Workspace) -> LoadedModel:
-    require_registry(place)
-    registry = ModelRegistry(place.tracking_uri)
-    found = registry.resolve(model_name(place), "champion")
-    return load_model(found, registry.fetch(found))
+class LoopFlags(GenerateFlags):
+    """Makes a video without beginning or end: played again and again, it has no seam."""
 
 
-def _sampled(sampler: Generator[Any, None, list[np.ndarray]], console: Console) -> list[np.ndarray]:
-    """What the sampler returns, with its progress drawn on the way."""
-    columns = (
-        TextColumn("sampling"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-        TimeRemainingColumn(),
+def loop(name: str, arguments: list[str]) -> None:
+    """A perfect loop from a prompt."""
+    flags = read_flags(LoopFlags, name, arguments)
+    make(flags, flags.size, lambda at: Loop(flags.prompt, at.shape(flags.seconds)))
+
+
+class AnimateFlags(MakeFlags):
+    """Makes a video that begins with a given picture."""
+
+    image: CliPositionalArg[Path] = Field(description="the picture: PNG, JPEG or WebP")
+    prompt: CliPositionalArg[str] = Field(min_length=1, description="what happens")
+    size: str | None = SIZE
+    seconds: str | None = SECONDS
+
+
+def animate(name: str, arguments: list[str]) -> None:
+    """A video from a picture."""
+    flags = read_flags(AnimateFlags, name, arguments)
+    make(flags, flags.size, lambda at: Animate(at.image(flags.image), flags.prompt, at.num_frames(flags.seconds)))
+
+
+class ExtendFlags(MakeFlags):
+    """Makes a video longer, after its end or before its beginning; what is there stays as it is."""
+
+    video: CliPositionalArg[Path] = Field(description="the video")
+    prompt: CliPositionalArg[str] = Field(min_length=1, description="what happens")
+    direction: Literal["forward", "backward"] = Field(default="forward", description="forward or backward in time")
+    size: str | None = SIZE
+    seconds: str | None = Field(default=None, description="how much is added; the length of a clip when not given")
+
+
+def extend(name: str, arguments: list[str]) -> None:
+    """A longer video."""
+    flags = read_flags(ExtendFlags, name, arguments)
+
+    def order(at: Materials) -> Task:
+        return Extend(at.video(flags.video), flags.prompt, at.num_frames(flags.seconds), flags.direction)
+
+    make(flags, flags.size, order)
+
+
+class JoinFlags(MakeFlags):
+    """Joins two videos by a transition that the model makes; both stay as they are."""
+
+    first: CliPositionalArg[Path] = Field(description="the video before")
+    second: CliPositionalArg[Path] = Field(description="the video after")
+    prompt: str = Field(default="", description="what happens between them")
+    size: str | None = Field(default=None, description="WIDTHxHEIGHT; the trained one nearest to the first video")
+    seconds: str = Field(default="1", description="length of the transition")
+
+
+def join(name: str, arguments: list[str]) -> None:
+    """Two videos as one."""
+    flags = read_flags(JoinFlags, name, arguments)
+
+    def order(at: Materials) -> Task:
+        first, second = at.pair(flags.first, flags.second)
+        return Join(first, second, flags.prompt, at.num_frames(flags.seconds))
+
+    make(flags, flags.size, order)
+
+
+class BlendFlags(MakeFlags):
+    """Turns one video into another, gradually, over the length of the shorter one."""
+
+    first: CliPositionalArg[Path] = Field(description="the video at the beginning")
+    second: CliPositionalArg[Path] = Field(description="the video at the end")
+    first_prompt: str = Field(default="", description="what the first shows")
+    second_prompt: str = Field(default="", description="what the second shows")
+    strength: float = Field(default=0.7, gt=0, le=1, description="how much is made anew in the middle")
+    size: str | None = Field(default=None, description="WIDTHxHEIGHT; the trained one nearest to the first video")
+
+
+def blend(name: str, arguments: list[str]) -> None:
+    """One video that becomes another."""
+    flags = read_flags(BlendFlags, name, arguments)
+
+    def order(at: Materials) -> Task:
+        first, second = at.pair(flags.first, flags.second)
+        length = min(len(first), len(second))
+        return Blend(first[:length], second[-length:], (flags.first_prompt, flags.second_prompt), flags.strength)
+
+    make(flags, flags.size, order)
+
+
+class EditFlags(MakeFlags):
+    """Changes a video to what a prompt says."""
+
+    video: CliPositionalArg[Path] = Field(description="the video")
+    prompt: CliPositionalArg[str] = Field(min_length=1, description="what it should show")
+    source_prompt: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("from", "source_prompt"),
+        description="what it shows now: only the difference is changed",
     )
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("sampling", total=None)
-        while True:
-            try:
-                step = next(sampler)
-            except StopIteration as stop_iteration:
-                return stop_iteration.value
-            progress.update(bar, completed=step.step, total=step.num_steps)
+    strength: float = Field(default=0.7, gt=0, le=1, description="how far it may go from the video")
+    size: str | None = SIZE
+
+
+def edit(name: str, arguments: list[str]) -> None:
+    """A changed video."""
+    flags = read_flags(EditFlags, name, arguments)
+
+    def order(at: Materials) -> Task:
+        return Edit(at.video(flags.video), flags.prompt, flags.source_prompt, flags.strength)
+
+    make(flags, flags.size, order)
+
+
+class StoryboardFlags(MakeFlags):
+    """Makes one video of several scenes; a scene is `SECONDS: PROMPT`."""
+
+    cards: CliPositionalArg[list[str]] = Field(min_length=1, description="the scenes, as 'SECONDS: PROMPT'")
+    size: str | None = SIZE
+
+
+def storyboard(name: str, arguments: list[str]) -> None:
+    """A video of several scenes."""
+    flags = read_flags(StoryboardFlags, name, arguments)
+
+    def order(at: Materials) -> Task:
+        shape = at.shape(None)
+        return Storyboard(tuple(read_card(text, at) for text in flags.cards), shape.height, shape.width)
+
+    make(flags, flags.size, order)
+
+
+def read_card(text: str, at: Materials) -> Card:
+    """The scene that `SECONDS: PROMPT` stands for.
+
+    Raises:
+        ConfigError: there is no colon, or no prompt after it.
+    """
+    seconds, found, prompt = text.partition(":")
+    if not found or not prompt.strip():
+        raise ConfigError(f"scene {text!r} is not SECONDS: PROMPT; write for example '2: a red ball falls'")
+    return Card(prompt.strip(), at.num_frames(seconds.strip()))

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.diffusion import NoisePatterns, add_noise, draw_levels, shift_sigma, velocity_loss
+from model.diffusion import add_noise, draw_levels, shift_sigma, velocity_loss
+from model.noise_patterns import NoisePatterns
 
 
 def test_ends_of_the_path_are_data_and_noise() -> None:
@@ -46,6 +47,31 @@ def test_patterns_come_in_their_shares() -> None:
     first, last = is_noisy[:, 0], is_noisy[:, -1]
     for share in ((~first & last), (first & ~last), (~first & ~last), (first & last)):
         assert float(share.float().mean()) == pytest.approx(0.25, abs=0.03)
+
+
+def test_ramps_move_one_way_and_independent_levels_any_way() -> None:
+    generator = torch.Generator().manual_seed(0)
+    quiet = {"prefix": 0, "suffix": 0, "both_ends": 0}
+    ramps = draw_levels(500, 6, NoisePatterns(ramp=1, **quiet), generator)
+    assert ramps.is_noisy.all()
+    steps = ramps.sigma.diff(dim=1)
+    assert ((steps >= 0).all(dim=1) | (steps <= 0).all(dim=1)).all()
+    assert (steps.abs().amax(dim=1) > 0.01).float().mean() > 0.9
+    apart = draw_levels(500, 6, NoisePatterns(independent=1, **quiet), generator).sigma.diff(dim=1)
+    assert ((apart > 0).any(dim=1) & (apart < 0).any(dim=1)).float().mean() > 0.9
+
+
+def test_given_frames_carry_a_little_noise_when_asked() -> None:
+    patterns = NoisePatterns(prefix=1, suffix=0, both_ends=0, noisy_given=0.4, max_given_sigma=0.3)
+    levels = draw_levels(4000, 4, patterns, torch.Generator().manual_seed(0))
+    given = levels.sigma[:, 0]
+    assert float((given > 0).float().mean()) == pytest.approx(0.4, abs=0.03)
+    assert given.max() <= 0.3
+
+
+def test_shares_that_leave_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"sum to 1\.2"):
+        NoisePatterns(prefix=0.9, suffix=0.25)
 
 
 @given(st.floats(0, 1), st.floats(1, 10))

@@ -1,0 +1,136 @@
+"""What every command that makes a video shares: its flags, the champion, the progress bar, the file."""
+
+import secrets
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import AliasChoices, Field
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from data.conform import conformed_image, conformed_video
+from data.video import write_mp4
+from data.workspace import Workspace
+from flows.commands.champion import model_name, require_registry
+from flows.commands.flags import Flags
+from flows.home import workspace
+from model.errors import ConfigError
+from model.sampling import SamplingOptions, Solver
+from model.shapes import VideoShape
+from model.tasks import Task
+from serving.engine import LoadedModel
+from serving.limits import ModelFacts, shape_of
+from serving.loader import load_model
+from serving.registry import ModelRegistry
+
+MAX_VIDEO_PX = 2**26
+
+
+class MakeFlags(Flags):
+    """How a video is sampled and where it goes."""
+
+    out: Path = Field(
+        Path("out.mp4"),
+        validation_alias=AliasChoices("o", "out"),
+        description="the file to write, H.264 in MP4",
+    )
+    seed: int | None = Field(default=None, ge=0, lt=2**63, description="same seed, same video; random when not given")
+    num_steps: int | None = Field(default=None, ge=1, le=1000, description="sampling steps")
+    guidance_scale: float | None = Field(default=None, ge=0, le=50, description="how strongly the prompt leads")
+    solver: Solver = Field(default="euler", description="euler, heun or multistep")
+    negative_prompt: str = Field(default="", description="what the video should not show")
+    workspace: Path | None = Field(
+        default=None, description="the run whose champion is used; artifacts/demo when not given"
+    )
+
+
+class Materials:
+    """A user's files, as frames that the loaded model can take."""
+
+    def __init__(self, facts: ModelFacts, size: str | None = None) -> None:
+        self.facts, self._size = facts, size
+
+    @property
+    def shapes(self) -> list[VideoShape]:
+        """The sizes that a file may be given: the one that was asked for, else all that were trained."""
+        if self._size is not None:
+            return [self.shape(None)]
+        return [VideoShape.parse(bucket) for bucket in self.facts.trained_buckets]
+
+    def video(self, path: Path) -> np.ndarray:
+        """The frames of a video."""
+        return self._frames(path, self.shapes)
+
+    def pair(self, first: Path, second: Path) -> tuple[np.ndarray, np.ndarray]:
+        """The frames of two videos, in the size of the first."""
+        frames = self.video(first)
+        return frames, self._frames(second, [VideoShape(*frames.shape[:3])])
+
+    def _frames(self, path: Path, shapes: Sequence[VideoShape]) -> np.ndarray:
+        most = MAX_VIDEO_PX // max(shape.height * shape.width for shape in shapes)
+        return conformed_video(path, shapes, self.facts.fps, max_frames=most)
+
+    def image(self, path: Path) -> np.ndarray:
+        """A picture."""
+        return conformed_image(path, self.shapes)
+
+    def shape(self, seconds: str | None) -> VideoShape:
+        """The shape of a new video."""
+        facts = self.facts
+        return shape_of(
+            seconds or facts.default_seconds, self._size or facts.default_size, facts, max_video_px=MAX_VIDEO_PX
+        )
+
+    def num_frames(self, seconds: str | None) -> int:
+        """A length in frames."""
+        return self.shape(seconds).num_frames
+
+
+def make(flags: MakeFlags, size: str | None, order: Callable[[Materials], Task]) -> None:
+    """Makes one video file of the task that `order` gives."""
+    if flags.out.suffix != ".mp4":
+        raise ConfigError(f"-o {str(flags.out)!r} must end in .mp4: H.264 in MP4 is what is written")
+    console = Console(highlight=False)
+    with console.status("loading the champion"):
+        loaded = _champion(workspace(flags.workspace, "demo"))
+    facts = loaded.facts
+    task = order(Materials(facts, size))
+    seed = secrets.randbelow(2**31) if flags.seed is None else flags.seed
+    options = SamplingOptions(
+        num_steps=flags.num_steps or facts.num_steps,
+        guidance_scale=facts.guidance_scale if flags.guidance_scale is None else flags.guidance_scale,
+        negative_prompt=flags.negative_prompt,
+        solver=flags.solver,
+    )
+    frames = _sampled(loaded.pipeline.run(task, seeds=[seed], options=options), console)[0]
+    flags.out.parent.mkdir(parents=True, exist_ok=True)
+    write_mp4(flags.out, frames, facts.fps)
+    made = f"{frames.shape[2]}x{frames.shape[1]}, {len(frames)} frames at {facts.fps:g}/s, seed {seed}"
+    console.print(f"{flags.out}: {made}, {facts.name} {facts.version}")
+
+
+def _champion(place: Workspace) -> LoadedModel:
+    require_registry(place)
+    registry = ModelRegistry(place.tracking_uri)
+    found = registry.resolve(model_name(place), "champion")
+    return load_model(found, registry.fetch(found))
+
+
+def _sampled(sampler: Generator[Any, None, list[np.ndarray]], console: Console) -> Sequence[np.ndarray]:
+    """What the sampler returns, with its progress drawn on the way."""
+    columns = (
+        TextColumn("sampling"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("sampling", total=None)
+        while True:
+            try:
+                step = next(sampler)
+            except StopIteration as stop_iteration:
+                return stop_iteration.value
+            progress.update(bar, completed=step.step, total=step.num_steps)
