@@ -23,7 +23,9 @@ PAGE = Path("docs/benchmarks.md")
 BENCHMARKS: dict[str, str] = {
     "adherence": "flows.benchmarks:adherence",
     "attention": "flows.benchmarks:attention",
+    "autoencoder": "flows.autoencoder_bench:autoencoder",
     "demo": "flows.benchmarks:demo",
+    "tasks": "flows.task_bench:tasks",
     "training-step": "flows.benchmarks:training_step",
 }
 """Name -> `module:function`; the function takes nothing and returns measurements by row, "" for the only one."""

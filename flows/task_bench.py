@@ -1,0 +1,222 @@
+"""Every task of the model against its naive baseline, on held-out clips of the last demo."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from data.workspace import Workspace
+from data.worlds.captions import Attributes, dense_caption
+from data.worlds.palette import COLOURS_RGB
+from flows.bench import Measurement
+from flows.home import workspace
+from model.pipeline import SkyloomPipeline, finish
+from model.sampling import SamplingOptions
+from model.shapes import VideoShape
+from model.tasks import Animate, Blend, Edit, Extend, Generate, Join, Loop, Task
+from training.clips import is_held_out, kept_rows, load_clips
+from training.coherence import colour_mask, palette_hues
+from training.evaluate import VALIDATION_FRACTION
+from training.probe import Probe
+from training.seams import (
+    as_ring,
+    cross_fade,
+    cross_fade_likeness,
+    motion_ratio,
+    value_ratio,
+    velocity_error,
+)
+from training.truth import VALUES, truth_of_clips
+
+BUCKET = "64x64x16"
+NUM_CLIPS, NUM_EDITS = 24, 24
+HUES = palette_hues(COLOURS_RGB)
+STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A real clip and what it shows."""
+
+    video: np.ndarray
+    attributes: dict[str, str]
+
+    @property
+    def prompt(self) -> str:
+        """The dense caption of its truth."""
+        return dense_caption(Attributes(**self.attributes))
+
+    def recoloured(self, colour: str) -> str:
+        """The same caption with another colour."""
+        return dense_caption(Attributes(**self.attributes | {"colour": colour}))
+
+
+class Studio:
+    """The demo's model, its held-out clips and its judge."""
+
+    def __init__(self, place: Workspace) -> None:
+        self.pipeline = SkyloomPipeline.from_pretrained(place.pipeline)
+        self.probe = Probe.load(place.evaluation / "probe.safetensors", VALUES)
+        rows = [row for row in kept_rows(place) if row["bucket"] == BUCKET]
+        truth = truth_of_clips(place, rows)
+        unseen = [row for row in rows if row["clip_id"] in truth and is_held_out(row["clip_id"], VALIDATION_FRACTION)]
+        chosen = load_clips(place.root, unseen)[BUCKET]
+        pairs = zip(chosen.rows, chosen.frames, strict=True)
+        self.scenes = [Scene(video, truth[row["clip_id"]]) for row, video in pairs]
+
+    def make(self, task: Task, seed: int, options: SamplingOptions | None = None) -> np.ndarray:
+        """One video."""
+        return finish(self.pipeline.run(task, seeds=[seed], options=options))[0]
+
+    def sliding(self) -> list[Scene]:
+        """Scenes whose object moves steadily."""
+        return [scene for scene in self.scenes if scene.attributes["motion"].startswith("slides")][:NUM_CLIPS]
+
+
+def tasks() -> dict[str, Measurement]:
+    """Seams of extensions, loops and joins; edits that leave the rest alone; blends that turn one way."""
+    studio = Studio(workspace(None, "demo"))
+    return extensions(studio) | loops(studio) | joins(studio) | blends(studio) | edits(studio)
+
+
+def extensions(studio: Studio) -> dict[str, Measurement]:
+    """The object's velocity across the seam: with half a window of history, and chained from the last frame alone."""
+    errors: dict[str, list[float]] = {"ours": [], "chained": []}
+    for seed, scene in enumerate(studio.sliding()):
+        given = scene.video[:8]
+        chained = np.concatenate([given[:-1], studio.make(Animate(given[-1], scene.prompt, 9), seed)])
+        made = {"ours": studio.make(Extend(given, scene.prompt, 8), seed), "chained": chained}
+        for name, video in made.items():
+            errors[name].append(velocity_error(video, 8, scene.attributes["colour"], HUES))
+    mine, theirs = (float(np.nanmedian(errors[name])) for name in ("ours", "chained"))
+    what = f"velocity error of the object across the seam of an extension, median of {len(errors['ours'])} clips"
+    return {"extend": _lower(what, mine, "px/frame", theirs, "chaining from the last frame", factor=2)}
+
+
+def loops(studio: Studio) -> dict[str, Measurement]:
+    """The step from a loop's last frame to its first over its median step, and the same of a plain video."""
+    rings: list[tuple[float, float]] = []
+    plain: list[tuple[float, float]] = []
+    for seed, scene in enumerate(studio.scenes[:NUM_CLIPS]):
+        shape = VideoShape.parse(BUCKET)
+        for kept, task in ((rings, Loop(scene.prompt, shape)), (plain, Generate(scene.prompt, shape))):
+            twice, seam = as_ring(studio.make(task, seed))
+            kept.append((value_ratio(twice, seam), motion_ratio(twice, seam)))
+    rows = {}
+    for place, kind in enumerate(("value", "motion")):
+        mine, theirs = (median(pair[place] for pair in pairs) for pairs in (rings, plain))
+        what = f"{kind} step across a loop's seam over its median step, median of {len(rings)}"
+        rows[f"loop {kind}"] = _at_most(what, mine, 1.2, theirs, "a plain video repeated")
+    return rows
+
+
+def joins(studio: Studio) -> dict[str, Measurement]:
+    """A made transition between two parts of a clip: both seams, and that its middle is no cross-fade."""
+    ours: list[float] = []
+    fades: list[float] = []
+    likeness: list[float] = []
+    faded: list[float] = []
+    for seed, scene in enumerate(studio.sliding()):
+        first, second = scene.video[:4], scene.video[12:]
+        made = studio.make(Join(first, second, scene.prompt, 8), seed)
+        fade = np.concatenate([first, cross_fade(first, second, 8), second])
+        ours += [motion_ratio(made, 4), motion_ratio(made, 12)]
+        fades += [motion_ratio(fade, 4), motion_ratio(fade, 12)]
+        likeness.append(cross_fade_likeness(made, 4, 12))
+        faded.append(cross_fade_likeness(fade, 4, 12))
+    what = f"motion step across a join's seams over the median step, median of {len(ours)}"
+    return {
+        "join seam": _at_most(what, median(ours), 1.2, median(fades), "cross-fade"),
+        "join likeness": _at_most(
+            "share of a join's middle that a cross-fade explains", median(likeness), 0.5, median(faded), "cross-fade"
+        ),
+    }
+
+
+def blends(studio: Studio) -> dict[str, Measurement]:
+    """How often the colour that is seen changes just once, from the first video's to the second's."""
+    once = 0
+    pairs = [
+        (one, other)
+        for one, other in zip(studio.scenes, studio.scenes[1:], strict=False)
+        if one.attributes["colour"] != other.attributes["colour"]
+    ][:NUM_CLIPS]
+    for seed, (one, other) in enumerate(pairs):
+        video = studio.make(Blend(one.video, other.video, (one.prompt, other.prompt)), seed)
+        colours = (one.attributes["colour"], other.attributes["colour"])
+        areas = np.array([[colour_mask(frame, colour, HUES).sum() for colour in colours] for frame in video])
+        share = areas[:, 1] / np.maximum(areas.sum(axis=1), 1)
+        smooth = np.convolve(share, np.ones(4) / 4, mode="valid")
+        once += bool((np.diff(smooth) > -0.1).all() and share[0] < 0.5 < share[-1])
+    what = f"blends of {len(pairs)} whose second colour only ever grows"
+    return {
+        "blend": Measurement(
+            what=what,
+            ours=round(100 * once / len(pairs), 1),
+            unit="%",
+            goal="at least 80 %",
+            holds=once >= 0.8 * len(pairs),
+        )
+    }
+
+
+def edits(studio: Studio) -> dict[str, Measurement]:
+    """Recolouring: the share that the probe sees in the new colour, and what the untouched part keeps (PSNR)."""
+    flow = edit_curve(studio, lambda scene, colour, strength: Edit(
+        scene.video, scene.recoloured(colour), scene.prompt, strength))  # fmt: skip
+    noised = edit_curve(studio, lambda scene, colour, strength: Edit(
+        scene.video, scene.recoloured(colour), None, strength))  # fmt: skip
+    best_flow = max((point for point in flow if point[0] >= 0.8), key=lambda point: point[1], default=max(flow))
+    best_noised = max((point for point in noised if point[0] >= best_flow[0]), key=lambda p: p[1], default=max(noised))
+    return {
+        "edit accuracy": Measurement(
+            what=f"recolouring seen by the probe, {NUM_EDITS} edits", ours=round(100 * best_flow[0], 1), unit="%",
+            peer=round(100 * best_noised[0], 1), peer_name="SDEdit", goal="at least 80 %", holds=best_flow[0] >= 0.8,
+        ),
+        "edit untouched": Measurement(
+            what="PSNR outside the object at no less accuracy", ours=round(best_flow[1], 2), unit="dB",
+            peer=round(best_noised[1], 2), peer_name="SDEdit", goal="more than SDEdit",
+            holds=best_flow[1] > best_noised[1],
+        ),
+    }  # fmt: skip
+
+
+def edit_curve(studio: Studio, order: Callable[[Scene, str, float], Task]) -> list[tuple[float, float]]:
+    """(share in the new colour, PSNR outside the object) at each strength."""
+    curve = []
+    colours = list(HUES)
+    for strength in STRENGTHS:
+        seen: list[bool] = []
+        kept: list[float] = []
+        for seed, scene in enumerate(studio.scenes[:NUM_EDITS]):
+            target = colours[(colours.index(scene.attributes["colour"]) + 3) % len(colours)]
+            edited = studio.make(order(scene, target, strength), seed)
+            seen.append(studio.probe.read([edited])[0]["colour"] == target)
+            kept.append(outside_psnr(scene, edited, target))
+        curve.append((float(np.mean(seen)), float(np.mean(kept))))
+    return curve
+
+
+def outside_psnr(scene: Scene, edited: np.ndarray, target: str) -> float:
+    """PSNR in dB over the pixels that show neither the old object nor the new one."""
+    untouched = np.stack([
+        ~(colour_mask(old, scene.attributes["colour"], HUES) | colour_mask(new, target, HUES))
+        for old, new in zip(scene.video, edited, strict=True)
+    ])  # fmt: skip
+    error = np.square(scene.video[untouched].astype(np.float64) - edited[untouched]).mean()
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def _lower(what: str, ours: float, unit: str, theirs: float, peer: str, *, factor: float) -> Measurement:
+    return Measurement(
+        what=what, ours=round(ours, 3), unit=unit, peer=round(theirs, 3), peer_name=peer,
+        goal=f"at most 1/{factor:g} of it", holds=ours * factor <= theirs,
+    )  # fmt: skip
+
+
+def _at_most(what: str, ours: float, limit: float, theirs: float, peer: str) -> Measurement:
+    return Measurement(
+        what=what, ours=round(ours, 3), unit="", peer=round(theirs, 3), peer_name=peer,
+        goal=f"at most {limit:g}", holds=ours <= limit,
+    )  # fmt: skip

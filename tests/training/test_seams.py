@@ -1,0 +1,73 @@
+"""Seam measures: near 1 or 0 for unbroken motion, large for jumps, stops and cuts; a cross-fade is told."""
+
+import colorsys
+
+import numpy as np
+import pytest
+
+from training.seams import (
+    as_ring,
+    centroids,
+    cross_fade,
+    cross_fade_likeness,
+    motion_ratio,
+    value_ratio,
+    velocity_error,
+)
+
+RED = (230, 20, 20)
+HUES = {"red": colorsys.rgb_to_hsv(0.9, 0.1, 0.1)[0], "blue": colorsys.rgb_to_hsv(0.1, 0.1, 0.9)[0]}
+
+
+def _film(columns: list[float]) -> np.ndarray:
+    """A red square at these columns, soft at its edges."""
+    x = np.arange(64)
+    cover = np.stack([np.clip(6 - np.abs(x - column), 0, 1) for column in columns])
+    square = cover[:, None, :, None] * (np.abs(np.arange(64) - 32) < 6)[None, :, None, None]
+    return np.round(128 + square * (np.array(RED) - 128)).astype(np.uint8)
+
+
+STEADY = _film([10 + 2 * t for t in range(16)])
+
+
+def test_an_unbroken_motion_has_no_seam() -> None:
+    assert value_ratio(STEADY, 8) == pytest.approx(1, abs=0.1)
+    assert motion_ratio(STEADY, 8) == pytest.approx(1, abs=0.2)
+    assert velocity_error(STEADY, 8, "red", HUES) == pytest.approx(0, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        [10 + 2 * t + (8 if t >= 8 else 0) for t in range(16)],
+        [10 + 2 * min(t, 8) for t in range(16)],
+        [10 + 2 * (t if t < 8 else 16 - t) for t in range(16)],
+    ],
+    ids=["jump", "stop", "turn"],
+)
+def test_jumps_stops_and_turns_are_velocity_errors(columns: list[float]) -> None:
+    assert velocity_error(_film(columns), 8, "red", HUES) > 1
+
+
+def test_a_cut_shows_in_value_and_motion() -> None:
+    cut = np.concatenate([STEADY[:8], 255 - STEADY[8:]])
+    assert value_ratio(cut, 8) > 5
+    assert motion_ratio(cut, 8) > 5
+
+
+def test_a_ring_is_judged_across_its_end() -> None:
+    phase = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    ring = _film(list(32 + 12 * np.sin(phase)))
+    assert value_ratio(*as_ring(ring)) < 1.6
+    assert value_ratio(*as_ring(STEADY)) > 2
+
+
+def test_an_object_that_is_not_seen_has_no_velocity() -> None:
+    assert np.isnan(velocity_error(STEADY, 8, "blue", HUES))
+    assert np.isnan(centroids(STEADY, "blue", HUES)).all()
+
+
+def test_a_cross_fade_is_told_from_a_motion() -> None:
+    fade = np.concatenate([STEADY[:4], cross_fade(STEADY[:4], STEADY[12:], 8), STEADY[12:]])
+    assert cross_fade_likeness(fade, 4, 12) > 0.95
+    assert cross_fade_likeness(STEADY, 4, 12) < 0.6

@@ -1,0 +1,81 @@
+"""How well frames meet where they were made apart: the step across a seam against the steps elsewhere.
+
+A seam is named by the index of the first frame after it. Figures of a seam that cannot be seen lie near 1 (ratios) or
+near 0 (errors). Videos are uint8 `T H W C`.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from training.coherence import colour_mask
+
+NEIGHBOURS = 4
+"""Frames on each side of a seam from which an object's velocity is read."""
+
+
+def value_ratio(video: np.ndarray, seam: int) -> float:
+    """The mean absolute change across the seam over the median change elsewhere."""
+    return _ratio(np.abs(np.diff(video.astype(np.float32), axis=0)).mean(axis=(1, 2, 3)), [seam - 1])
+
+
+def motion_ratio(video: np.ndarray, seam: int) -> float:
+    """The largest change of change at the seam over the median elsewhere: a jump in velocity shows here."""
+    second = np.abs(np.diff(video.astype(np.float32), n=2, axis=0)).mean(axis=(1, 2, 3))
+    return _ratio(second, [place for place in (seam - 2, seam - 1) if 0 <= place < len(second)])
+
+
+def as_ring(video: np.ndarray) -> tuple[np.ndarray, int]:
+    """A loop played twice, and the seam between."""
+    return np.concatenate([video, video]), len(video)
+
+
+def centroids(video: np.ndarray, colour: str, hues: Mapping[str, float]) -> np.ndarray:
+    """Where the patch of a colour is, `T 2` as (x, y) in pixels; NaN where it is not seen."""
+    places = np.full((len(video), 2), np.nan)
+    for index, frame in enumerate(video):
+        rows, columns = np.nonzero(colour_mask(frame, colour, dict(hues)))
+        if len(rows):
+            places[index] = columns.mean(), rows.mean()
+    return places
+
+
+def velocity_error(video: np.ndarray, seam: int, colour: str, hues: Mapping[str, float]) -> float:
+    """How much an object's velocity differs after a seam from before it, in pixels per frame; NaN when it is not seen.
+
+    The step across the seam counts to what follows: a jump is an error too.
+    """
+    track = centroids(video, colour, hues)
+    before = np.diff(track[max(0, seam - NEIGHBOURS) : seam], axis=0)
+    after = np.diff(track[seam - 1 : seam + NEIGHBOURS], axis=0)
+    if not len(before) or np.isnan(before).any() or np.isnan(after).any():
+        return float("nan")
+    return float(np.linalg.norm(after.mean(axis=0) - before.mean(axis=0)))
+
+
+def cross_fade(first: np.ndarray, second: np.ndarray, num_frames: int) -> np.ndarray:
+    """The naive transition: the last frame of one melts into the first of the other."""
+    weights = (np.arange(1, num_frames + 1) / (num_frames + 1))[:, None, None, None]
+    return np.round((1 - weights) * first[-1] + weights * second[0]).astype(np.uint8)
+
+
+def cross_fade_likeness(video: np.ndarray, begin: int, end: int) -> float:
+    """How much of the frames `begin` to `end` a mix of the frames around them explains, 0 to 1 (a cross-fade: 1).
+
+    Each frame is fitted by the best mix of the last frame before and the first after; what counts is the share of
+    its difference from the nearer of the two that this removes.
+    """
+    before, after = video[begin - 1].astype(np.float64).ravel(), video[end].astype(np.float64).ravel()
+    shares = []
+    for frame in video[begin:end].astype(np.float64).reshape(end - begin, -1):
+        basis = after - before
+        weight = np.clip(np.dot(frame - before, basis) / max(np.dot(basis, basis), 1e-9), 0, 1)
+        left = np.square(frame - before - weight * basis).sum()
+        nearest = min(np.square(frame - before).sum(), np.square(frame - after).sum())
+        shares.append(1 - left / max(nearest, 1e-9))
+    return float(np.mean(shares))
+
+
+def _ratio(changes: np.ndarray, places: list[int]) -> float:
+    rest = np.delete(changes, places)
+    return float(changes[places].max() / max(float(np.median(rest)), 1e-6))
