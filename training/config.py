@@ -30,7 +30,7 @@ class Schedule(Config):
 class CaptionerTraining(Config):
     """The captioner that is fitted to the labelled clips."""
 
-    schedule: Schedule = Schedule(num_steps=500, batch_size=32, lr=2e-3)
+    schedule: Schedule = Schedule(num_steps=420, batch_size=32, lr=2e-3)
     muon_lr: float = Field(default=0.02, ge=0, description="Muon's rate on the stem's filters; 0 leaves all to AdamW")
     dim: int = 128
     num_layers: int = 2
@@ -41,7 +41,7 @@ class CaptionerTraining(Config):
 class AutoencoderTraining(Config):
     """The autoencoder: shape and losses."""
 
-    schedule: Schedule = Schedule(num_steps=340, batch_size=16, lr=2e-3)
+    schedule: Schedule = Schedule(num_steps=300, batch_size=16, lr=2e-3)
     muon_lr: float = Field(default=0.02, ge=0, description="Muon's rate on filters; 0 leaves all to AdamW")
     latent_channels: int = 16
     fine_channels: int = 96
@@ -58,7 +58,7 @@ class AutoencoderTraining(Config):
 class TransformerTraining(Config):
     """The diffusion transformer: shape, objective and run."""
 
-    schedule: Schedule = Schedule(num_steps=800, batch_size=32, lr=1e-3, checkpoint_every=200)
+    schedule: Schedule = Schedule(num_steps=760, batch_size=32, lr=1e-3, checkpoint_every=200)
     muon_lr: float = 5e-3
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
@@ -85,7 +85,7 @@ class TransformerTraining(Config):
 class EvaluationConfig(Config):
     """The probe network and what it is asked about the generated videos."""
 
-    probe: Schedule = Schedule(num_steps=480, batch_size=32, lr=1e-3)
+    probe: Schedule = Schedule(num_steps=420, batch_size=32, lr=1e-3)
     num_prompts: int = Field(default=64, ge=0)
     seed: int = 1234
     num_samples: int = Field(default=12, description="Prompts whose videos are kept beside real clips")

@@ -46,9 +46,7 @@ def train_transformer(config: TransformerTraining, workspace: Workspace) -> Stag
         run_config=ray.train.RunConfig(
             name="transformer",
             storage_path=str((workspace.transformer / "ray").resolve()),
-            worker_runtime_env={
-                "env_vars": {"GLIBC_TUNABLES": ALLOCATOR, "OMP_NUM_THREADS": str(config.cpus_per_worker)}
-            },
+            worker_runtime_env={"env_vars": worker_environment(config)},
         ),
     )
     with ProgressFollower("transformer", workspace.logs / STEP_LOG, config.schedule.num_steps):
@@ -63,6 +61,16 @@ def train_transformer(config: TransformerTraining, workspace: Workspace) -> Stag
         gave={"final_loss": round(sum(r["loss"] for r in steps[-20:]) / len(steps[-20:]), 4),
               "samples_per_s": round(rates[len(rates) // 2], 1), "mlflow_run": run_id},
     )  # fmt: skip
+
+
+def worker_environment(config: TransformerTraining) -> dict[str, str]:
+    """Variables of a rank's process, which must be set before it loads torch."""
+    environment = {"GLIBC_TUNABLES": ALLOCATOR, "OMP_NUM_THREADS": str(config.cpus_per_worker)}
+    if config.num_workers * config.cpus_per_worker <= (os.cpu_count() or 1):
+        # A step is a thousand short operations: waking a sleeping thread for each costs some 8 % of it. Where ranks
+        # share cores, spinning would take them from each other.
+        environment["OMP_WAIT_POLICY"] = "active"
+    return environment
 
 
 def assemble_pipeline(config: TransformerTraining, workspace: Workspace) -> str:
