@@ -99,13 +99,13 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
 
     def decode(self, latents: Float[Tensor, "b c t h w"], *, is_ring: bool = False) -> Float[Tensor, "b 3 t4 h8 w8"]:
         """The video of raw latents, in [-1, 1] up to overshoot; as a ring, its end flows into its beginning."""
-        return self.decode_stream(latents, self._memory_before(latents) if is_ring else None)[0]
+        memory = self.decode_stream(self.before_ring(latents))[1] if is_ring else None
+        return self.decode_stream(latents, memory)[0]
 
-    def _memory_before(self, latents: Float[Tensor, "b c t h w"]) -> list[Tensor]:
-        """The memory after the last frames of a ring: each memory block reaches one group further back."""
+    def before_ring(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c m h w"]:
+        """What a ring's decoder must have seen before its first frame: each memory block reaches one group back."""
         depth = len(self.decoder_coarse)
-        rounds = latents.repeat(1, 1, -(-depth // latents.shape[2]), 1, 1)
-        return self.decode_stream(rounds[:, :, -depth:])[1]
+        return latents.repeat(1, 1, -(-depth // latents.shape[2]), 1, 1)[:, :, -depth:]
 
     def decode_stream(
         self, latents: Float[Tensor, "b c t h w"], memory: list[Tensor] | None = None

@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from jaxtyping import Int
@@ -21,6 +22,7 @@ from model.pixels import to_frames, to_video
 from model.plan import Plan, Script, Video
 from model.sampling import SamplingOptions, SamplingProgress, Velocity, sample, seeded_noise, sigma_schedule
 from model.shapes import Compression, LatentShape, VideoShape
+from model.streaming import decoded, encoded
 from model.tasks import Generate, Task
 from model.text import EMBEDDED, TextEncoder, load_text_encoder, pad_states
 from model.transformer import SpacetimeTransformer
@@ -170,12 +172,14 @@ class SkyloomPipeline(DiffusionPipeline):
     @torch.no_grad()
     def encode(self, clips: Sequence[Video]) -> Tensor:
         """The normalised latents of clips of equal size, uint8 `T H W C` each."""
-        return self.autoencoder.normalise(self.autoencoder.encode(to_video(clips)).mean)
+        return self.autoencoder.normalise(encoded(self.autoencoder, to_video(clips)).mean)
 
     @torch.no_grad()
     def decode(self, latents: Tensor, *, is_ring: bool = False) -> list[Video]:
         """The videos of normalised latents `B C T H W`, uint8 `T H W C` each."""
-        return to_frames(self.autoencoder.decode(self.autoencoder.denormalise(latents), is_ring=is_ring))
+        raw = self.autoencoder.denormalise(latents)
+        pieces = [to_frames(piece) for piece in decoded(self.autoencoder, raw, is_ring=is_ring)]
+        return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
 
     def _sampled(
         self, plan: Plan, seeds: Sequence[int], options: SamplingOptions

@@ -30,6 +30,7 @@ SHAPED = (
     "pixels",
     "rope",
     "sampling",
+    "streaming",
     "transformer",
 )
 install_import_hook([f"model.{name}" for name in SHAPED], "beartype.beartype")
