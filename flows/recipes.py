@@ -71,7 +71,8 @@ def demo() -> Recipe:
     """The whole line on films of the embedded world, within 15 minutes on two cores."""
     gate = {"colour": 0.8, "size": 0.75, "camera": 0.75, "motion": 0.75, "shape": 0.4}
     encode = EncodeConfig(num_actors=2, num_threads=1)  # decoding runs on one core: two actors keep two busy
-    return Recipe(name="demo", encode=encode, registry=RegistryConfig(minimum=gate))
+    transformer = TransformerTraining(prompt_expander="tabletop")
+    return Recipe(name="demo", encode=encode, transformer=transformer, registry=RegistryConfig(minimum=gate))
 
 
 def tiny() -> Recipe:
@@ -89,7 +90,14 @@ def tiny() -> Recipe:
             schedule=short(20), fine_channels=16, coarse_channels=32, encoder_blocks=(1, 1), decoder_blocks=(1, 1)
         ),
         transformer=TransformerTraining(
-            schedule=short(20), dim=64, num_heads=2, num_blocks=2, compile=False, num_sampling_steps=4, recipe="tiny"
+            schedule=short(20),
+            dim=64,
+            num_heads=2,
+            num_blocks=2,
+            compile=False,
+            num_sampling_steps=4,
+            prompt_expander="tabletop",
+            recipe="tiny",
         ),
         evaluation=EvaluationConfig(probe=short(20), num_prompts=6, num_samples=3),
     )
@@ -103,7 +111,7 @@ def own_videos(source: Path, name: str | None = None, base: Recipe | None = None
     """
     folder = re.sub(r"[^A-Za-z0-9._-]+", "-", source.absolute().name).strip("-._") or "videos"
     base, title = base or demo(), name or folder
-    transformer = base.transformer.model_copy(update={"recipe": title})
+    transformer = base.transformer.model_copy(update={"recipe": title, "prompt_expander": ""})
     recipe = base.model_copy(update={"name": title, "source": source, "films": None, "transformer": transformer})
     if _has_captions(source):
         return recipe

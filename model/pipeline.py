@@ -42,6 +42,7 @@ class PipelineFacts(Config):
     fps: float = Field(gt=0)
     trained_buckets: list[str]
     text_encoder: str = EMBEDDED
+    prompt_expander: str = Field(default="", description="rules of data/prompts.py that short prompts go through")
     dataset_id: str = ""
     recipe: str = ""
     sigma_shift: float = 1.0

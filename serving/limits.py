@@ -30,6 +30,7 @@ class ModelFacts(Config):
     version: str
     weights_digest: str
     dataset_id: str = ""
+    prompt_expander: str = ""
     fps: float = Field(gt=0, description="frame rate of every video it makes")
     frame_step: int = Field(ge=1, description="frames come in groups of this many")
     width_step: int = Field(ge=1, description="widths are multiples of this, in pixels")

@@ -30,6 +30,7 @@ def load_model(model: RegisteredModel, folder: Path) -> LoadedModel:
         version=model.version,
         weights_digest=own.weights_digest,
         dataset_id=own.dataset_id,
+        prompt_expander=own.prompt_expander,
         fps=own.fps,
         frame_step=compression.time,
         height_step=compression.height * patch_size,

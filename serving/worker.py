@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
+from data.prompts import expander
 from model.errors import SkyloomError
 from model.sampling import SamplingOptions
 from model.tasks import Generate
@@ -176,7 +177,7 @@ def _order(lease: Lease, facts: ModelFacts, config: ServeConfig) -> Order:
     shape = shape_of(lease.job.seconds, lease.job.size, facts, max_video_px=config.max_video_px)
     settings = lease.job.settings
     return Order(
-        task=Generate(lease.job.prompt, shape),
+        task=Generate(expander(facts.prompt_expander)(lease.job.prompt), shape),
         shape=shape,
         seed=settings["seed"],
         options=SamplingOptions(

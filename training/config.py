@@ -79,6 +79,7 @@ class TransformerTraining(Config):
     num_sampling_steps: int = 20
     guidance_scale: float = 3.5
     text_encoder: str = Field(default="minilm", description="The encoder whose states the latent dataset holds")
+    prompt_expander: str = Field(default="", description="Rules that turn short prompts into the captions' form")
     recipe: str = "demo"
 
 

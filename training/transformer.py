@@ -91,6 +91,7 @@ def assemble_pipeline(config: TransformerTraining, workspace: Workspace) -> str:
         fps=kept_rows(workspace)[0]["fps"],
         trained_buckets=sorted({member.bucket for member in dataset.members}),
         text_encoder=config.text_encoder,
+        prompt_expander=config.prompt_expander,
         dataset_id=dataset.card.dataset_id,
         recipe=config.recipe,
         sigma_shift=config.sigma_shift,

@@ -26,7 +26,7 @@ class GenerateFlags(MakeFlags):
 def generate(name: str, arguments: list[str]) -> None:
     """A video from a prompt."""
     flags = read_flags(GenerateFlags, name, arguments)
-    make(flags, flags.size, lambda at: Generate(flags.prompt, at.shape(flags.seconds)))
+    make(flags, flags.size, lambda at: Generate(at.prompt(flags.prompt), at.shape(flags.seconds)))
 
 
 class LoopFlags(GenerateFlags):
@@ -36,7 +36,7 @@ class LoopFlags(GenerateFlags):
 def loop(name: str, arguments: list[str]) -> None:
     """A perfect loop from a prompt."""
     flags = read_flags(LoopFlags, name, arguments)
-    make(flags, flags.size, lambda at: Loop(flags.prompt, at.shape(flags.seconds)))
+    make(flags, flags.size, lambda at: Loop(at.prompt(flags.prompt), at.shape(flags.seconds)))
 
 
 class AnimateFlags(MakeFlags):
@@ -51,7 +51,11 @@ class AnimateFlags(MakeFlags):
 def animate(name: str, arguments: list[str]) -> None:
     """A video from a picture."""
     flags = read_flags(AnimateFlags, name, arguments)
-    make(flags, flags.size, lambda at: Animate(at.image(flags.image), flags.prompt, at.num_frames(flags.seconds)))
+    make(
+        flags,
+        flags.size,
+        lambda at: Animate(at.image(flags.image), at.prompt(flags.prompt), at.num_frames(flags.seconds)),
+    )
 
 
 class ExtendFlags(MakeFlags):
@@ -69,7 +73,7 @@ def extend(name: str, arguments: list[str]) -> None:
     flags = read_flags(ExtendFlags, name, arguments)
 
     def order(at: Materials) -> Task:
-        return Extend(at.video(flags.video), flags.prompt, at.num_frames(flags.seconds), flags.direction)
+        return Extend(at.video(flags.video), at.prompt(flags.prompt), at.num_frames(flags.seconds), flags.direction)
 
     make(flags, flags.size, order)
 
@@ -90,7 +94,7 @@ def join(name: str, arguments: list[str]) -> None:
 
     def order(at: Materials) -> Task:
         first, second = at.pair(flags.first, flags.second)
-        return Join(first, second, flags.prompt, at.num_frames(flags.seconds))
+        return Join(first, second, at.prompt(flags.prompt), at.num_frames(flags.seconds))
 
     make(flags, flags.size, order)
 
@@ -113,7 +117,8 @@ def blend(name: str, arguments: list[str]) -> None:
     def order(at: Materials) -> Task:
         first, second = at.pair(flags.first, flags.second)
         length = min(len(first), len(second))
-        return Blend(first[:length], second[-length:], (flags.first_prompt, flags.second_prompt), flags.strength)
+        prompts = at.prompt(flags.first_prompt), at.prompt(flags.second_prompt)
+        return Blend(first[:length], second[-length:], prompts, flags.strength)
 
     make(flags, flags.size, order)
 
@@ -137,7 +142,8 @@ def edit(name: str, arguments: list[str]) -> None:
     flags = read_flags(EditFlags, name, arguments)
 
     def order(at: Materials) -> Task:
-        return Edit(at.video(flags.video), flags.prompt, flags.source_prompt, flags.strength)
+        source = None if flags.source_prompt is None else at.prompt(flags.source_prompt)
+        return Edit(at.video(flags.video), at.prompt(flags.prompt, flags.source_prompt or ""), source, flags.strength)
 
     make(flags, flags.size, order)
 
@@ -155,13 +161,14 @@ def storyboard(name: str, arguments: list[str]) -> None:
 
     def order(at: Materials) -> Task:
         shape = at.shape(None)
-        return Storyboard(tuple(read_card(text, at) for text in flags.cards), shape.height, shape.width)
+        first = flags.cards[0].partition(":")[2]
+        return Storyboard(tuple(read_card(text, at, first) for text in flags.cards), shape.height, shape.width)
 
     make(flags, flags.size, order)
 
 
-def read_card(text: str, at: Materials) -> Card:
-    """The scene that `SECONDS: PROMPT` stands for.
+def read_card(text: str, at: Materials, like: str = "") -> Card:
+    """The scene that `SECONDS: PROMPT` stands for; what it leaves open is as in `like`.
 
     Raises:
         ConfigError: there is no colon, or no prompt after it.
@@ -169,4 +176,4 @@ def read_card(text: str, at: Materials) -> Card:
     seconds, found, prompt = text.partition(":")
     if not found or not prompt.strip():
         raise ConfigError(f"scene {text!r} is not SECONDS: PROMPT; write for example '2: a red ball falls'")
-    return Card(prompt.strip(), at.num_frames(seconds.strip()))
+    return Card(at.prompt(prompt.strip(), like), at.num_frames(seconds.strip()))

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.conform import conformed_image, conformed_video
+from data.prompts import expander
 from data.video import write_mp4
 from data.workspace import Workspace
 from flows.commands.champion import model_name, require_registry
@@ -41,6 +42,7 @@ class MakeFlags(Flags):
     guidance_scale: float | None = Field(default=None, ge=0, le=50, description="how strongly the prompt leads")
     solver: Solver = Field(default="euler", description="euler, heun or multistep")
     negative_prompt: str = Field(default="", description="what the video should not show")
+    expand: bool = Field(default=True, description="whether short prompts are put into the form of the captions")
     workspace: Path | None = Field(
         default=None, description="the run whose champion is used; artifacts/demo when not given"
     )
@@ -49,8 +51,13 @@ class MakeFlags(Flags):
 class Materials:
     """A user's files, as frames that the loaded model can take."""
 
-    def __init__(self, facts: ModelFacts, size: str | None = None) -> None:
+    def __init__(self, facts: ModelFacts, size: str | None = None, *, expand: bool = True) -> None:
         self.facts, self._size = facts, size
+        self._expand = expander(facts.prompt_expander if expand else "")
+
+    def prompt(self, text: str, like: str = "") -> str:
+        """A prompt as the model is given it; what it leaves open is as in `like`."""
+        return self._expand(text, like)
 
     @property
     def shapes(self) -> list[VideoShape]:
@@ -96,7 +103,7 @@ def make(flags: MakeFlags, size: str | None, order: Callable[[Materials], Task])
     with console.status("loading the champion"):
         loaded = _champion(workspace(flags.workspace, "demo"))
     facts = loaded.facts
-    task = order(Materials(facts, size))
+    task = order(Materials(facts, size, expand=flags.expand))
     seed = secrets.randbelow(2**31) if flags.seed is None else flags.seed
     options = SamplingOptions(
         num_steps=flags.num_steps or facts.num_steps,

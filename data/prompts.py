@@ -1,0 +1,99 @@
+"""Short prompts to the dense form that a model was trained on, so that few words still say everything it listens to."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Protocol
+
+from data.worlds import captions
+from data.worlds.captions import Attributes, dense_caption
+from model.errors import ConfigError
+
+
+class Expand(Protocol):
+    """A prompt to the prompt that the model is given."""
+
+    def __call__(self, prompt: str, like: str = "") -> str:
+        """What `prompt` leaves open is taken from `like`, a prompt of the same scene."""
+        ...
+
+
+_WORDS: Mapping[str, Mapping[str, str]] = {
+    "colour": {"violet": "purple", "magenta": "pink", "turquoise": "cyan", "golden": "yellow"},
+    "shape": {"sphere": "ball", "box": "cube", "block": "cube", "can": "cylinder", "tube": "cylinder"},
+    "size": {"tiny": "small", "little": "small", "big": "large", "huge": "large"},
+    "floor": {"black": "dark", "checked": "checkered", "chessboard": "checkered"},
+}
+_MOTIONS = (
+    (r"\bleft\b", "slides left"),
+    (r"\bright\b", "slides right"),
+    (r"\b(fall|falls|falling|drop|drops|dropping)\b", "falls"),
+    (r"\b(jump|jumps|jumping|hop|hops|hopping|bounce|bounces|bouncing)\b", "jumps"),
+)
+_CAMERAS = ((r"\bpan\w*", "pans right"), (r"\bzoom\w*", "zooms in"), (r"\b(still|static|fixed)\b", "stays still"))
+_CAMERA_CLAUSE = re.compile(r"\b(the )?camera( \w+){0,2}|\b(pan|zoom)\w*( \w+)?")
+
+
+def tabletop(prompt: str, like: str = "") -> str:
+    """The dense caption of what a prompt names; the rest as in `like`, else chosen by the prompt itself.
+
+    A prompt that names no object of the tabletop world stays as it is.
+    """
+    found, before = attributes_in(prompt), attributes_in(like)
+    if found["shape"] is None and found["colour"] is None:
+        return prompt
+    values = (captions.COLOURS, captions.SHAPES, captions.SIZES, captions.MOTIONS, captions.FLOORS, captions.CAMERAS)
+    digest = hashlib.sha256(" ".join((like or prompt).lower().split()).encode()).digest()
+    chosen = {
+        name: value or before[name] or options[digest[place] % len(options)]
+        for place, ((name, value), options) in enumerate(zip(found.items(), values, strict=True))
+    }
+    return dense_caption(Attributes(**chosen))
+
+
+def attributes_in(prompt: str) -> dict[str, str | None]:
+    """What a prompt names of each attribute of the tabletop world."""
+    text = " ".join(prompt.lower().split())
+    camera = " ".join(match.group() for match in _CAMERA_CLAUSE.finditer(text))
+    rest = _CAMERA_CLAUSE.sub(" ", text)
+    return {
+        "colour": _named("colour", captions.COLOURS, rest),
+        "shape": _named("shape", captions.SHAPES, rest),
+        "size": _named("size", captions.SIZES, rest),
+        "motion": _matched(_MOTIONS, rest),
+        "floor": _named("floor", captions.FLOORS, rest),
+        "camera": _matched(_CAMERAS, camera),
+    }
+
+
+def as_it_is(prompt: str, like: str = "") -> str:
+    """The prompt."""
+    del like
+    return prompt
+
+
+EXPANDERS: Mapping[str, Expand] = {"": as_it_is, "tabletop": tabletop}
+"""By the name that a model's facts give."""
+
+
+def expander(name: str) -> Expand:
+    """The rules that a model's facts name.
+
+    Raises:
+        ConfigError: there are none of that name.
+    """
+    if name not in EXPANDERS:
+        raise ConfigError(f"there is no prompt expander {name!r}; there are {', '.join(filter(None, EXPANDERS))}")
+    return EXPANDERS[name]
+
+
+def _named(kind: str, values: tuple[str, ...], text: str) -> str | None:
+    """The first value, or synonym of one, that the text names."""
+    words = {value: value for value in values} | dict(_WORDS[kind])
+    match = re.search(rf"\b({'|'.join(words)})\b", text)
+    return words[match.group(1)] if match else None
+
+
+def _matched(rules: tuple[tuple[str, str], ...], text: str) -> str | None:
+    """The value of the first rule whose pattern the text holds."""
+    return next((value for pattern, value in rules if re.search(pattern, text)), None)

@@ -1,0 +1,46 @@
+"""Prompt expansion: what is named is kept, what is not is filled in the same way each time."""
+
+import pytest
+
+from data.prompts import expander, tabletop
+from data.worlds.captions import dense_caption, every_combination
+from model.errors import ConfigError
+
+
+def test_a_dense_caption_says_the_same_again() -> None:
+    for attributes in every_combination()[::37]:
+        for variant in range(3):
+            assert tabletop(dense_caption(attributes, variant)) == dense_caption(attributes)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "named"),
+    [
+        ("A red ball", ("red ball",)),
+        ("a huge VIOLET box bounces", ("large purple cube", "jumps up and down")),
+        ("yellow cone rolls to the right, camera zooms", ("yellow cone", "slides to the right", "camera zooms in")),
+        ("the camera pans right over a falling blue can", ("blue cylinder", "falls from above", "pans right")),
+        ("tiny cyan sphere on a chessboard", ("small cyan ball", "checkered floor")),
+    ],
+)
+def test_what_is_named_is_kept(prompt: str, named: tuple[str, ...]) -> None:
+    expanded = tabletop(prompt)
+    assert all(words in expanded for words in named), expanded
+    assert expanded == tabletop(prompt)
+
+
+def test_what_an_edit_leaves_open_stays_as_it_was() -> None:
+    before = tabletop("a red ball")
+    assert tabletop("a blue ball", like="a red ball") == before.replace("red", "blue")
+    assert tabletop("a blue cone", like=before) == before.replace("red ball", "blue cone")
+
+
+def test_a_prompt_of_another_world_stays() -> None:
+    assert tabletop("a city at night in the rain") == "a city at night in the rain"
+
+
+def test_expanders_go_by_name() -> None:
+    assert expander("")("a red ball") == "a red ball"
+    assert expander("tabletop") is tabletop
+    with pytest.raises(ConfigError, match="tabletop"):
+        expander("unknown")
