@@ -35,7 +35,8 @@ def train_autoencoder(config: AutoencoderTraining, workspace: Workspace) -> Stag
     rows = kept_rows(workspace)
     held_out = [row for row in rows if is_held_out(row["clip_id"], config.validation_fraction)] or rows[:1]
     held_out_ids = {row["clip_id"] for row in held_out} if len(rows) > 1 else set()
-    seen = [row for row in rows if row["clip_id"] not in held_out_ids][: config.max_clips]  # ids are hashes: any will do
+    # Rows are sorted by id, and ids are hashes: the first are as good as any.
+    seen = [row for row in rows if row["clip_id"] not in held_out_ids][: config.max_clips]
     training_sets = load_clips(workspace.root, seen)
     network = make_autoencoder(config)
     fit(network, config, training_sets, workspace)
