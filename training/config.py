@@ -41,7 +41,7 @@ class CaptionerTraining(Config):
 class AutoencoderTraining(Config):
     """The autoencoder: shape and losses."""
 
-    schedule: Schedule = Schedule(num_steps=300, batch_size=16, lr=2e-3)
+    schedule: Schedule = Schedule(num_steps=380, batch_size=8, lr=2e-3)
     muon_lr: float = Field(default=0.02, ge=0, description="Muon's rate on filters; 0 leaves all to AdamW")
     latent_channels: int = 16
     fine_channels: int = 96
@@ -49,6 +49,7 @@ class AutoencoderTraining(Config):
     encoder_blocks: tuple[int, int] = (1, 2)
     decoder_blocks: tuple[int, int] = (2, 3)
     num_frames: int = Field(default=8, description="Frames of a training crop, a multiple of 4")
+    max_clips: int = Field(default=800, gt=0, description="Clips that are decoded and held in memory to train on")
     mse_weight: float = 0.5
     difference_weight: float = Field(default=0.5, description="Weight of the L1 error of frame differences")
     kl_weight: float = 1e-4
