@@ -11,10 +11,12 @@ from data.worlds.captions import Attributes, dense_caption
 from data.worlds.palette import COLOURS_RGB
 from flows.bench import Measurement
 from flows.home import workspace
-from model.pipeline import SkyloomPipeline, finish
+from model.pipeline import SkyloomPipeline
+from model.plan import Task
+from model.runner import finish
 from model.sampling import SamplingOptions
 from model.shapes import VideoShape
-from model.tasks import Animate, Blend, Edit, Extend, Generate, Join, Loop, Task
+from model.tasks import Animate, Blend, Edit, Extend, Generate, Join, Loop
 from training.clips import is_held_out, kept_rows, load_clips
 from training.coherence import colour_mask, palette_hues
 from training.evaluate import VALIDATION_FRACTION

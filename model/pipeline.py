@@ -4,36 +4,32 @@ import json
 from collections.abc import Generator, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from jaxtyping import Int
 from pydantic import Field
 from torch import Tensor
 
 from model.autoencoder import VideoAutoencoder
 from model.config import Config
 from model.errors import CheckpointError, ConfigError
-from model.flow_edit import flow_edit
-from model.guidance import ClassifierFreeGuidance, Condition, Guidance
+from model.guidance import Condition
 from model.pixels import to_frames, to_video
-from model.plan import Plan, Script, Video
-from model.sampling import SamplingOptions, SamplingProgress, Velocity, sample, seeded_noise, sigma_schedule
+from model.plan import Script, Task, Video
+from model.runner import SamplingDefaults, TaskRunner, finish
+from model.sampling import SamplingOptions, SamplingProgress, Velocity, sample, seeded_noise
 from model.shapes import Compression, LatentShape, VideoShape
 from model.streaming import decoded, encoded
-from model.tasks import Generate, Task
+from model.tasks import Generate
 from model.text import EMBEDDED, TextEncoder, load_text_encoder, pad_states
 from model.transformer import SpacetimeTransformer
 from model.weights import weights_digest
+from model.windows import grouped
 
 FACTS_FILE = "skyloom.json"
 DEFAULT_WINDOW_FRAMES = 16
-PLAN_SEED_STRIDE = 1_000_003
-SOURCE_GUIDANCE_SCALE = 1.5
-"""FlowEdit guides the source less than the target; the paper's ratio."""
-Result = TypeVar("Result")
 
 
 class PipelineFacts(Config):
@@ -51,7 +47,7 @@ class PipelineFacts(Config):
     weights_digest: str = ""
 
 
-class SkyloomPipeline(DiffusionPipeline):
+class SkyloomPipeline(TaskRunner, DiffusionPipeline):
     """Text (and given frames) to video. `from_pretrained` loads a folder that `save` or the training wrote."""
 
     def __init__(self, autoencoder: VideoAutoencoder, transformer: SpacetimeTransformer) -> None:
@@ -107,6 +103,21 @@ class SkyloomPipeline(DiffusionPipeline):
         return self._text_encoder
 
     @property
+    def latent_channels(self) -> int:
+        """Channels of a latent cell."""
+        return self.autoencoder.latent_channels
+
+    @property
+    def has_uniform_groups(self) -> bool:
+        """Yes: that is what the autoencoder is for."""
+        return True
+
+    @property
+    def defaults(self) -> SamplingDefaults:
+        """How it is sampled when nothing else is said."""
+        return SamplingDefaults(self.facts.default_num_steps, self.facts.default_guidance_scale, self.facts.sigma_shift)
+
+    @property
     def window(self) -> int:
         """The most latent frames that the network was trained on at once."""
         lengths = [VideoShape.parse(bucket).num_frames for bucket in self.facts.trained_buckets]
@@ -121,26 +132,6 @@ class SkyloomPipeline(DiffusionPipeline):
         self._check_patches(shape)
         return shape.latent(self.compression)
 
-    def run(
-        self, task: Task, *, seeds: Sequence[int] = (0,), options: SamplingOptions | None = None
-    ) -> Generator[SamplingProgress, None, list[Video]]:
-        """Yields after each denoising step of all the task's plans; returns one video per seed.
-
-        Raises:
-            ConfigError: no seed, or a task that asks for what cannot be.
-        """
-        options = options or SamplingOptions()
-        if not seeds:
-            raise ConfigError("no seed means no video; give one seed per video")
-        conversation = task.run(self)
-        plan = next(conversation)
-        while True:
-            latents = yield from self._sampled(plan, seeds, options)
-            try:
-                plan = conversation.send(latents)
-            except StopIteration as done:
-                return done.value
-
     def generate(
         self, prompts: Sequence[str], shape: VideoShape, *, seeds: Sequence[int], options: SamplingOptions | None = None
     ) -> Generator[SamplingProgress, None, list[Video]]:
@@ -154,13 +145,10 @@ class SkyloomPipeline(DiffusionPipeline):
                 f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed per prompt and at least one of each"
             )
         options = options or SamplingOptions()
-        texts = [Script.of(prompt, 1) for prompt in prompts]
-        velocity = self._velocity(texts, options.negative_prompt)
-        noise = seeded_noise((self.autoencoder.latent_channels, *self.grid(shape)), seeds)
-        latents = yield from sample(
-            velocity, noise, self._sigmas(options), self._guidances(options), solver=options.solver
-        )
-        return self.decode(latents)
+        velocity = self.velocity([Script.of(prompt, 1) for prompt in prompts], options.negative_prompt)
+        noise = seeded_noise((self.latent_channels, *self.grid(shape)), seeds)
+        sigmas, guidances = self.sigmas(options), self.guidances(options)
+        return self.decode((yield from sample(velocity, noise, sigmas, guidances, solver=options.solver)))
 
     def __call__(self, prompt: str | Task, shape: VideoShape | None = None, *, seed: int = 0, **options: Any) -> Video:
         """One video, uint8 `T H W C`, of a task or of a prompt and a shape; `options` as in `SamplingOptions`."""
@@ -169,6 +157,10 @@ class SkyloomPipeline(DiffusionPipeline):
                 raise ConfigError("a prompt alone has no size; add a VideoShape(num_frames, height, width)")
             prompt = Generate(prompt, shape)
         return finish(self.run(prompt, seeds=[seed], options=SamplingOptions(**options)))[0]
+
+    def padded(self, video: Video) -> Video:
+        """The video, its last frame held until the groups of frames are whole."""
+        return grouped(video)
 
     @torch.no_grad()
     def encode(self, clips: Sequence[Video]) -> Tensor:
@@ -182,36 +174,6 @@ class SkyloomPipeline(DiffusionPipeline):
         pieces = [to_frames(piece) for piece in decoded(self.autoencoder, raw, is_ring=is_ring)]
         return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
 
-    def _sampled(
-        self, plan: Plan, seeds: Sequence[int], options: SamplingOptions
-    ) -> Generator[SamplingProgress, None, Tensor]:
-        """The latents of one plan; its steps count among those of all the task's plans."""
-        own_seeds = [seed + PLAN_SEED_STRIDE * plan.index for seed in seeds]
-        noise = seeded_noise((self.autoencoder.latent_channels, *plan.grid), own_seeds)
-        sigmas, guidances = self._sigmas(options), self._guidances(options)
-        velocity = self._velocity([plan.script] * len(seeds), options.negative_prompt)
-        if plan.source_prompt is not None and plan.start is not None:
-            source = self._velocity([Script.of(plan.source_prompt, 1)] * len(seeds), options.negative_prompt)
-            source_guidances = [ClassifierFreeGuidance(SOURCE_GUIDANCE_SCALE)]
-            sampler = flow_edit(velocity, source, plan.start, noise, sigmas, guidances, source_guidances)
-        else:
-            shifts = ring_shifts(len(sigmas), plan.grid.num_frames, seeds[0]) if plan.is_ring else None
-            sampler = sample(velocity, noise, sigmas, guidances, plan.start, solver=options.solver, shifts=shifts)
-        while True:
-            try:
-                done = next(sampler)
-            except StopIteration as stop:
-                return stop.value
-            yield SamplingProgress(plan.index * done.num_steps + done.step, plan.num_plans * done.num_steps)
-
-    def _sigmas(self, options: SamplingOptions) -> list[float]:
-        num_steps = self.facts.default_num_steps if options.num_steps is None else options.num_steps
-        return sigma_schedule(num_steps, self.facts.sigma_shift)
-
-    def _guidances(self, options: SamplingOptions) -> list[Guidance]:
-        scale = self.facts.default_guidance_scale if options.guidance_scale is None else options.guidance_scale
-        return [ClassifierFreeGuidance(scale)]
-
     def _check_patches(self, shape: VideoShape) -> None:
         step = self.compression.height * self.transformer.patch_size
         if shape.height % step or shape.width % step:
@@ -221,7 +183,7 @@ class SkyloomPipeline(DiffusionPipeline):
                 f"the nearest is {nearest[0]}x{nearest[1]}"
             )
 
-    def _velocity(self, scripts: Sequence[Script], negative_prompt: str) -> Velocity:
+    def velocity(self, scripts: Sequence[Script], negative_prompt: str) -> Velocity:
         """The network under the scripts, one per sample; scripts of several prompts are all the same one."""
         prompts = [prompt for script in scripts for prompt in script.prompts]
         states = self.text_encoder.encode([*prompts, negative_prompt])
@@ -242,17 +204,3 @@ class SkyloomPipeline(DiffusionPipeline):
                 return self.transformer(x, sigma, *avoided).float()
 
         return velocity
-
-
-def ring_shifts(num_steps: int, num_frames: int, seed: int) -> Int[Tensor, " s"]:
-    """How far a ring is turned at each step."""
-    return torch.randint(num_frames, (num_steps,), generator=torch.Generator().manual_seed(seed))
-
-
-def finish(generator: Generator[Any, None, Result]) -> Result:
-    """Run a generator to its end and return its value."""
-    while True:
-        try:
-            next(generator)
-        except StopIteration as stop:
-            return stop.value

@@ -1,13 +1,14 @@
-"""What a task asks of the sampler, and the texts that the frames of a video follow."""
+"""What a task asks of the sampler and needs of a model, and the texts that the frames of a video follow."""
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
 from model.sampling import Start
-from model.shapes import LatentShape
+from model.shapes import LatentShape, VideoShape
 
 Video = np.ndarray
 """Frames, uint8 `T H W C`."""
@@ -48,3 +49,41 @@ class Plan:
 
 TaskRun = Generator[Plan, Tensor, list[Video]]
 """Yields plans, receives the latents `B C T H W` made of each, returns one video per sample."""
+
+
+class Model(Protocol):
+    """What a task needs of the pipeline."""
+
+    @property
+    def window(self) -> int:
+        """The most latent frames that the network was trained on at once."""
+        ...
+
+    @property
+    def has_uniform_groups(self) -> bool:
+        """Whether every latent frame stands for equally many frames, so that any of them can be given."""
+        ...
+
+    def grid(self, shape: VideoShape) -> LatentShape:
+        """The latent grid of a video, or a `ConfigError`."""
+        ...
+
+    def encode(self, clips: list[Video]) -> Tensor:
+        """Normalised latents `B C T H W`."""
+        ...
+
+    def padded(self, video: Video) -> Video:
+        """The video, its last frame held until its length is one that `encode` takes."""
+        ...
+
+    def decode(self, latents: Tensor, *, is_ring: bool = False) -> list[Video]:
+        """The videos of normalised latents."""
+        ...
+
+
+class Task(Protocol):
+    """Something to ask of the model."""
+
+    def run(self, model: Model) -> TaskRun:
+        """The plans of this task; returns one video per sample."""
+        ...

@@ -5,46 +5,15 @@ sampler made of each, and returns finished videos. Nothing here knows how sampli
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from model.errors import ConfigError
-from model.plan import Plan, Script, TaskRun, Video
+from model.plan import Model, Plan, Script, TaskRun, Video
 from model.sampling import Start
 from model.shapes import LatentShape, VideoShape
 from model.windows import GROUP, Direction, Windows, continued, grouped, tail_of
-
-
-class Model(Protocol):
-    """What a task needs of the pipeline."""
-
-    @property
-    def window(self) -> int:
-        """The most latent frames that the network was trained on at once."""
-        ...
-
-    def grid(self, shape: VideoShape) -> LatentShape:
-        """The latent grid of a video, or a `ConfigError`."""
-        ...
-
-    def encode(self, clips: list[Video]) -> Tensor:
-        """Normalised latents `B C T H W`."""
-        ...
-
-    def decode(self, latents: Tensor, *, is_ring: bool = False) -> list[Video]:
-        """The videos of normalised latents."""
-        ...
-
-
-class Task(Protocol):
-    """Something to ask of the model."""
-
-    def run(self, model: Model) -> TaskRun:
-        """The plans of this task; returns one video per sample."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -66,6 +35,7 @@ class Storyboard:
 
     def run(self, model: Model) -> TaskRun:
         """One plan per window; a frame looks at the text of its own scene alone."""
+        check_groups(model)
         if not self.cards:
             raise ConfigError("a storyboard without cards is no video; give one card or more")
         lengths = [model.grid(VideoShape(card.num_frames, self.height, self.width)).num_frames for card in self.cards]
@@ -89,7 +59,10 @@ class Generate:
     shape: VideoShape
 
     def run(self, model: Model) -> TaskRun:
-        """A storyboard of one card."""
+        """One plan, or a storyboard of one card when the video is longer than the window."""
+        grid = model.grid(self.shape)
+        if grid.num_frames <= model.window:
+            return model.decode((yield Plan(grid=grid, script=Script.of(self.prompt, grid.num_frames))))
         card = Card(self.prompt, self.shape.num_frames)
         return (yield from Storyboard((card,), self.shape.height, self.shape.width).run(model))
 
@@ -122,6 +95,7 @@ class Extend:
 
     def run(self, model: Model) -> TaskRun:
         """One plan per window; each sees half a window of what is there."""
+        check_groups(model)
         check_length("num_frames", self.num_frames)
         history = model.encode([tail_of(self.video, model.window // 2, self.direction)])
         num_frames = history.shape[2] - (-self.num_frames // GROUP)
@@ -176,6 +150,7 @@ class Join:
 
     def run(self, model: Model) -> TaskRun:
         """One plan with both ends given; a transition longer than the window first extends `first`."""
+        check_groups(model)
         check_length("num_frames", self.num_frames)
         if self.first.shape[1:] != self.second.shape[1:]:
             raise ConfigError(
@@ -208,7 +183,7 @@ class Blend:
     def run(self, model: Model) -> TaskRun:
         """One plan: the mix as a start, from which each frame departs by its own strength."""
         check_strength(self.strength)
-        first, second = (model.encode([grouped(video)]) for video in (self.first, self.second))
+        first, second = (model.encode([model.padded(video)]) for video in (self.first, self.second))
         if first.shape != second.shape:
             raise ConfigError(
                 f"videos of {self.first.shape[:3]} and {self.second.shape[:3]} (frames, height, width) cannot be "
@@ -238,7 +213,7 @@ class Edit:
     def run(self, model: Model) -> TaskRun:
         """One plan that starts from the video."""
         check_strength(self.strength)
-        latents = model.encode([grouped(self.video)])
+        latents = model.encode([model.padded(self.video)])
         start = Start(latents, torch.full((latents.shape[2],), self.strength))
         edited = yield replace(whole_plan(self.prompt, start), source_prompt=self.source_prompt)
         return [video[: len(self.video)] for video in model.decode(edited)]
@@ -258,8 +233,8 @@ class Inpaint:
         check_strength(self.strength)
         if self.mask.shape != self.video.shape[:3]:
             raise ConfigError(f"mask of {self.mask.shape} does not fit a video of {self.video.shape[:3]}")
-        latents = model.encode([grouped(self.video)])
-        mask = torch.from_numpy(grouped(self.mask).astype(np.float32))[None]
+        latents = model.encode([model.padded(self.video)])
+        mask = torch.from_numpy(model.padded(self.mask).astype(np.float32))[None]
         is_made = torch.nn.functional.adaptive_max_pool3d(mask, latents.shape[2:])[0] > 0
         start = Start(latents, torch.full((latents.shape[2],), self.strength), is_known=~is_made)
         made = yield whole_plan(self.prompt, start)
@@ -271,6 +246,12 @@ def whole_plan(prompt: str, start: Start) -> Plan:
     """One plan over all frames of a start."""
     grid = LatentShape(*start.latents.shape[2:])
     return Plan(grid=grid, script=Script.of(prompt, grid.num_frames), start=start)
+
+
+def check_groups(model: Model) -> None:
+    """Refuses models whose first latent frame stands for a single picture."""
+    if not model.has_uniform_groups:
+        raise ConfigError("this task needs latents in uniform groups of frames, which this model does not have")
 
 
 def check_length(name: str, num_frames: int, least: int = 1) -> None:

@@ -14,9 +14,9 @@ from PIL import Image
 
 from data.video import write_mp4
 from model.errors import StageError
+from model.plan import Task
 from model.sampling import SamplingOptions
 from model.shapes import Compression, VideoShape
-from model.tasks import Task
 from model.weights import file_digest
 from serving.limits import ModelFacts
 from serving.storage import FILE_NAMES, Variant

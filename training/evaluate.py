@@ -17,8 +17,9 @@ from data.worlds.captions import ACTIONS, heldout_prompts
 from data.worlds.palette import COLOURS_RGB
 from model.captioner import prepare
 from model.config import digest_of
-from model.pipeline import SkyloomPipeline, finish
+from model.pipeline import SkyloomPipeline
 from model.pixels import to_frames, to_video
+from model.runner import finish
 from model.shapes import VideoShape
 from training.clips import ClipSet, is_held_out, kept_rows, load_clips
 from training.coherence import one_object_share, palette_hues

@@ -9,7 +9,8 @@ from pydantic_settings import CliPositionalArg
 from flows.commands.flags import read_flags
 from flows.commands.making import MakeFlags, Materials, make
 from model.errors import ConfigError
-from model.tasks import Animate, Blend, Card, Edit, Extend, Generate, Join, Loop, Storyboard, Task
+from model.plan import Task
+from model.tasks import Animate, Blend, Card, Edit, Extend, Generate, Join, Loop, Storyboard
 
 SIZE = Field(default=None, description="WIDTHxHEIGHT; the model's own when not given")
 SECONDS = Field(default=None, description="length; that of the training clips when not given")

@@ -18,9 +18,9 @@ from flows.commands.champion import model_name, require_registry
 from flows.commands.flags import Flags
 from flows.home import workspace
 from model.errors import ConfigError
+from model.plan import Task
 from model.sampling import SamplingOptions, Solver
 from model.shapes import VideoShape
-from model.tasks import Task
 from serving.engine import LoadedModel
 from serving.limits import ModelFacts, shape_of
 from serving.loader import load_model

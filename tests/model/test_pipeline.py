@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from model.errors import CheckpointError, ConfigError
-from model.pipeline import SkyloomPipeline, finish
+from model.pipeline import SkyloomPipeline
+from model.runner import finish
 from model.shapes import VideoShape
 from model.tiny import save_tiny_pipeline
 

@@ -5,7 +5,7 @@ import torch
 
 from model.errors import ConfigError
 from model.guidance import Ask, ClassifierFreeGuidance, Condition, ZeroStarGuidance, guided
-from model.pipeline import finish
+from model.runner import finish
 from model.sampling import SamplingProgress, Solver, Start, sample, seeded_noise, sigma_schedule
 
 

@@ -6,10 +6,12 @@ import torch
 
 from model.autoencoder import VideoAutoencoder
 from model.errors import ConfigError
-from model.pipeline import PipelineFacts, SkyloomPipeline, finish
+from model.pipeline import PipelineFacts, SkyloomPipeline
+from model.plan import Task
+from model.runner import finish
 from model.sampling import SamplingOptions
 from model.shapes import VideoShape
-from model.tasks import Animate, Blend, Card, Edit, Extend, Generate, Image, Inpaint, Join, Loop, Storyboard, Task
+from model.tasks import Animate, Blend, Card, Edit, Extend, Generate, Image, Inpaint, Join, Loop, Storyboard
 from model.tiny import tiny_autoencoder, tiny_transformer
 
 OPTIONS = SamplingOptions(num_steps=3)

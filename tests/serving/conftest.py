@@ -10,9 +10,10 @@ from fastapi.testclient import TestClient
 from mlflow import MlflowClient
 
 from model.errors import RegistryError
+from model.plan import Task
 from model.sampling import SamplingOptions
 from model.shapes import Compression
-from model.tasks import Generate, Task
+from model.tasks import Generate
 from model.tiny import save_tiny_pipeline
 from serving.api import create_app
 from serving.config import ServeConfig

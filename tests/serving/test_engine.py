@@ -10,7 +10,8 @@ import pytest
 
 from data.video import read_frames
 from model.errors import StageError
-from model.pipeline import SkyloomPipeline, finish
+from model.pipeline import SkyloomPipeline
+from model.runner import finish
 from model.sampling import SamplingOptions
 from model.shapes import VideoShape
 from model.tasks import Generate

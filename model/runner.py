@@ -1,0 +1,139 @@
+"""Drives tasks: hands a task's plans to the sampler and the latents back to the task. Every model does this alike."""
+
+from abc import abstractmethod
+from collections.abc import Generator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from model.errors import ConfigError
+from model.flow_edit import flow_edit
+from model.guidance import ClassifierFreeGuidance, Guidance
+from model.plan import Plan, Script, Task, Video
+from model.sampling import SamplingOptions, SamplingProgress, Velocity, sample, seeded_noise, sigma_schedule
+from model.shapes import LatentShape, VideoShape
+
+PLAN_SEED_STRIDE = 1_000_003
+SOURCE_GUIDANCE_SCALE = 1.5
+"""FlowEdit guides the source less than the target; the paper's ratio."""
+Result = TypeVar("Result")
+
+
+class SamplingDefaults(NamedTuple):
+    """How a model is sampled when nothing else is said."""
+
+    num_steps: int
+    guidance_scale: float
+    sigma_shift: float
+
+
+class TaskRunner:
+    """A model that can run tasks, given what is its own: latents, text and the network."""
+
+    @property
+    @abstractmethod
+    def latent_channels(self) -> int:
+        """Channels of a latent cell."""
+
+    @property
+    @abstractmethod
+    def has_uniform_groups(self) -> bool:
+        """Whether every latent frame stands for equally many frames, so that any of them can be given."""
+
+    @property
+    @abstractmethod
+    def defaults(self) -> SamplingDefaults:
+        """How it is sampled when nothing else is said."""
+
+    @property
+    @abstractmethod
+    def window(self) -> int:
+        """The most latent frames that the network was trained on at once."""
+
+    @abstractmethod
+    def grid(self, shape: VideoShape) -> LatentShape:
+        """The latent grid of a video, or a `ConfigError`."""
+
+    @abstractmethod
+    def padded(self, video: Video) -> Video:
+        """The video, its last frame held until its length is one that `encode` takes."""
+
+    @abstractmethod
+    def encode(self, clips: Sequence[Video]) -> Tensor:
+        """The normalised latents of clips of equal size, uint8 `T H W C` each."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor, *, is_ring: bool = False) -> list[Video]:
+        """The videos of normalised latents `B C T H W`, uint8 `T H W C` each."""
+
+    @abstractmethod
+    def velocity(self, scripts: Sequence[Script], negative_prompt: str) -> Velocity:
+        """The network under the scripts, one per sample; scripts of several prompts are all the same one."""
+
+    def run(
+        self, task: Task, *, seeds: Sequence[int] = (0,), options: SamplingOptions | None = None
+    ) -> Generator[SamplingProgress, None, list[Video]]:
+        """Yields after each denoising step of all the task's plans; returns one video per seed.
+
+        Raises:
+            ConfigError: no seed, or a task that asks for what cannot be.
+        """
+        options = options or SamplingOptions()
+        if not seeds:
+            raise ConfigError("no seed means no video; give one seed per video")
+        conversation = task.run(self)
+        plan = next(conversation)
+        while True:
+            latents = yield from self._sampled(plan, seeds, options)
+            try:
+                plan = conversation.send(latents)
+            except StopIteration as done:
+                return done.value
+
+    def _sampled(
+        self, plan: Plan, seeds: Sequence[int], options: SamplingOptions
+    ) -> Generator[SamplingProgress, None, Tensor]:
+        """The latents of one plan; its steps count among those of all the task's plans."""
+        own_seeds = [seed + PLAN_SEED_STRIDE * plan.index for seed in seeds]
+        noise = seeded_noise((self.latent_channels, *plan.grid), own_seeds)
+        sigmas, guidances = self.sigmas(options), self.guidances(options)
+        velocity = self.velocity([plan.script] * len(seeds), options.negative_prompt)
+        if plan.source_prompt is not None and plan.start is not None:
+            source = self.velocity([Script.of(plan.source_prompt, 1)] * len(seeds), options.negative_prompt)
+            source_guidances = [ClassifierFreeGuidance(SOURCE_GUIDANCE_SCALE)]
+            sampler = flow_edit(velocity, source, plan.start, noise, sigmas, guidances, source_guidances)
+        else:
+            shifts = ring_shifts(len(sigmas), plan.grid.num_frames, seeds[0]) if plan.is_ring else None
+            sampler = sample(velocity, noise, sigmas, guidances, plan.start, solver=options.solver, shifts=shifts)
+        while True:
+            try:
+                done = next(sampler)
+            except StopIteration as stop:
+                return stop.value
+            yield SamplingProgress(plan.index * done.num_steps + done.step, plan.num_plans * done.num_steps)
+
+    def sigmas(self, options: SamplingOptions) -> list[float]:
+        """The noise levels of a sampling."""
+        num_steps = self.defaults.num_steps if options.num_steps is None else options.num_steps
+        return sigma_schedule(num_steps, self.defaults.sigma_shift)
+
+    def guidances(self, options: SamplingOptions) -> list[Guidance]:
+        """The guidances of a sampling."""
+        scale = self.defaults.guidance_scale if options.guidance_scale is None else options.guidance_scale
+        return [ClassifierFreeGuidance(scale)]
+
+
+def ring_shifts(num_steps: int, num_frames: int, seed: int) -> Int[Tensor, " s"]:
+    """How far a ring is turned at each step."""
+    return torch.randint(num_frames, (num_steps,), generator=torch.Generator().manual_seed(seed))
+
+
+def finish(generator: Generator[Any, None, Result]) -> Result:
+    """Run a generator to its end and return its value."""
+    while True:
+        try:
+            next(generator)
+        except StopIteration as stop:
+            return stop.value
