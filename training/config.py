@@ -60,7 +60,7 @@ class TransformerTraining(Config):
     """The diffusion transformer: shape, objective and run."""
 
     schedule: Schedule = Schedule(num_steps=760, batch_size=32, lr=1e-3, checkpoint_every=200)
-    muon_lr: float = 5e-3
+    muon_lr: float = 1e-2
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     dim: int = 256
@@ -87,7 +87,7 @@ class TransformerTraining(Config):
 class EvaluationConfig(Config):
     """The probe network and what it is asked about the generated videos."""
 
-    probe: Schedule = Schedule(num_steps=420, batch_size=32, lr=1e-3)
+    probe: Schedule = Schedule(num_steps=480, batch_size=32, lr=1e-3)
     num_prompts: int = Field(default=64, ge=0)
     seed: int = 1234
     num_samples: int = Field(default=12, description="Prompts whose videos are kept beside real clips")
