@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,24 +77,24 @@ def wan() -> Rival:
     """Wan's causal autoencoder at our compression and size."""
     torch.manual_seed(0)
     network = AutoencoderKLWan(base_dim=24, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=1)
-
-    def encode(video: Tensor) -> Posterior:
-        posterior = network.encode(video).latent_dist
-        return Posterior(posterior.mean.float(), posterior.logvar.float())
-
-    return Rival("Wan", network, encode, lambda latents: network.decode(latents).sample, 9, ("resnets.",))
+    return of_diffusers("Wan", network, ("resnets.",))
 
 
 def magvit() -> Rival:
     """EasyAnimate's Magvit autoencoder at our compression, as near to our size as its blocks allow."""
     torch.manual_seed(0)
     network = AutoencoderKLMagvit(block_out_channels=(32, 64, 128, 128), layers_per_block=1)
+    return of_diffusers("Magvit", network, ("convs.",))
+
+
+def of_diffusers(name: str, network: Any, muon_in: tuple[str, ...]) -> Rival:
+    """A rival by the method names that diffusers' video autoencoders share."""
 
     def encode(video: Tensor) -> Posterior:
         posterior = network.encode(video).latent_dist
         return Posterior(posterior.mean.float(), posterior.logvar.float())
 
-    return Rival("Magvit", network, encode, lambda latents: network.decode(latents).sample, 9, ("convs.",))
+    return Rival(name, network, encode, lambda latents: network.decode(latents).sample, 9, muon_in)
 
 
 def demo_clips() -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ loops) cannot be asked of it: generate, edit, blend and inpaint can.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -43,7 +43,9 @@ class WanModel(TaskRunner):
         window_frames: int = 81,
         fps: float = 16,
     ) -> None:
-        self.vae, self.transformer = vae.eval(), transformer.eval()
+        # diffusers types neither the fields of a config nor what `encode` and `forward` return
+        self.vae: Any = vae.eval()
+        self.transformer: Any = transformer.eval()
         self.text_encoder, self.tokenizer = text_encoder.eval(), tokenizer
         self._defaults, self._window_frames, self.fps = defaults, window_frames, fps
 

@@ -41,8 +41,9 @@ def made(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
 
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
-    frames = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3), dtype=np.uint8).repeat(16, axis=0)
-    write_mp4(tmp_path / "film.mp4", frames, 8, crf=0, pixel_format="yuv444p")
+    levels = np.linspace(20, 220, 64)
+    frames = np.broadcast_to(levels[None, :, None, None], (16, 64, 64, 3)).astype(np.uint8)
+    write_mp4(tmp_path / "film.mp4", frames, 8)
     return tmp_path / "film.mp4"
 
 

@@ -52,11 +52,11 @@ def test_jumps_stops_and_turns_are_velocity_errors(columns: list[float]) -> None
 def test_a_cut_shows_in_value_and_motion() -> None:
     cut = np.concatenate([STEADY[:8], 255 - STEADY[8:]])
     assert value_ratio(cut, 8) > 5
-    assert motion_ratio(cut, 8) > 5
+    assert motion_ratio(cut, 8) > 3
 
 
 def test_a_ring_is_judged_across_its_end() -> None:
-    phase = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    phase = np.pi / 4 + np.linspace(0, 2 * np.pi, 16, endpoint=False)
     ring = _film(list(32 + 12 * np.sin(phase)))
     assert value_ratio(*as_ring(ring)) < 1.6
     assert value_ratio(*as_ring(STEADY)) > 2
