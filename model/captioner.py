@@ -145,7 +145,12 @@ class VideoCaptioner(nn.Module):
         config = json.loads((folder / NETWORK_FOLDER / "config.json").read_text())
         captioner = cls(tokenizer, dim=config["d_model"], num_layers=config["encoder_layers"])
         captioner.network = BartForConditionalGeneration.from_pretrained(str(folder / NETWORK_FOLDER))
-        captioner.stem.load_state_dict(load_file(folder / STEM_FILE))
+        try:
+            captioner.stem.load_state_dict(load_file(folder / STEM_FILE))
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{folder} holds a captioner of another version of Skyloom; train it again with `skyloom captioner`"
+            ) from error
         return captioner.eval()
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
-from model.captioner import CaptionText, VideoCaptioner, from_marked_text, to_marked_text
+from model.captioner import STEM_FILE, CaptionText, VideoCaptioner, from_marked_text, to_marked_text
 from model.errors import CheckpointError
 from training.captioner import train_tokenizer
 
@@ -45,4 +46,12 @@ def test_a_saved_captioner_writes_the_same_captions(tmp_path: Path) -> None:
 
 def test_a_folder_without_captioner_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="skyloom captioner"):
+        VideoCaptioner.from_pretrained(tmp_path)
+
+
+def test_a_captioner_of_another_shape_is_refused_with_advice(tmp_path: Path) -> None:
+    VideoCaptioner(train_tokenizer(CAPTIONS, 300), dim=32, num_layers=1).save(tmp_path)
+    stem = load_file(tmp_path / STEM_FILE)
+    save_file({name: value[:-1].contiguous() for name, value in stem.items()}, tmp_path / STEM_FILE)
+    with pytest.raises(CheckpointError, match="train it again"):
         VideoCaptioner.from_pretrained(tmp_path)
