@@ -13,7 +13,7 @@ from model.errors import ConfigError
 from model.plan import Model, Plan, Script, TaskRun, Video
 from model.sampling import Start
 from model.shapes import LatentShape, VideoShape
-from model.windows import GROUP, Direction, Windows, continued, grouped, tail_of
+from model.windows import GROUP, Direction, Windows, continued, given_start, grouped, tail_of
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Join:
     num_frames: int
 
     def run(self, model: Model) -> TaskRun:
-        """One plan with both ends given; a transition longer than the window first extends `first`."""
+        """One plan with both ends given, whatever its length: it is not cut into windows."""
         check_groups(model)
         check_length("num_frames", self.num_frames)
         if self.first.shape[1:] != self.second.shape[1:]:
@@ -161,11 +161,11 @@ class Join:
         num_given = max(1, (model.window - num_made) // 2)
         before = model.encode([tail_of(self.first, num_given, "forward")])
         after = model.encode([tail_of(self.second, num_given, "backward")])
-        made = torch.zeros_like(before[:, :, :1]).expand(-1, -1, num_made, -1, -1)
-        latents = torch.cat([before, made, after], dim=2)
-        is_given = torch.ones(latents.shape[2], dtype=torch.bool)
-        is_given[before.shape[2] : before.shape[2] + num_made] = False
-        latents = yield whole_plan(self.prompt, Start.given(latents, is_given))
+        end = before.shape[2] + num_made
+        given = dict(enumerate(before.split(1, dim=2))) | dict(enumerate(after.split(1, dim=2), start=end))
+        start = given_start(range(end + after.shape[2]), given)
+        assert start is not None, "both ends are given"
+        latents = yield whole_plan(self.prompt, start)
         begin = before.shape[2] * GROUP
         between = [video[begin : begin + self.num_frames] for video in model.decode(latents)]
         return [np.concatenate([self.first, video, self.second]) for video in between]
