@@ -1,5 +1,6 @@
 """A helper process for untrusted media: it loads its libraries once and forks, with limits, per file."""
 
+import contextlib
 import json
 import logging
 import os
@@ -49,8 +50,10 @@ class Sandbox:
     def close(self) -> None:
         """Ends the helper process."""
         for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+            # A request that a dead helper never read is flushed here once more.
+            with contextlib.suppress(BrokenPipeError):
+                if pipe is not None:
+                    pipe.close()
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:

@@ -83,6 +83,8 @@ def test_a_helper_that_was_killed_is_reported(film: Path):
         started = set(psutil.Process().children()) - before
         (helper,) = [child for child in started if "data.sandbox_child" in child.cmdline()]
         os.kill(helper.pid, signal.SIGKILL)
+        # Without the wait the request may still reach the dying helper's pipe; both ways must end alike.
+        os.waitid(os.P_PID, helper.pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(CapacityError, match="media helper"):
             sandbox.run("probe", path=str(film))
 
