@@ -76,18 +76,18 @@ def iter_frames(path: Path) -> Iterator[Frame]:
 
 def decoded_frames(container: InputContainer, stream: VideoStream) -> Iterator[Frame]:
     """Every frame of an open stream in presentation order, upright; raises like `iter_frames`."""
+    # One converter and one display transform for the stream: anew for each small picture they outweigh its decoding.
+    reformatter, matrix = VideoReformatter(), None
     try:
-        for picture in container.decode(stream):
+        for index, picture in enumerate(container.decode(stream)):
             if picture.pts is None or picture.time is None:
                 raise DecodeError(f"{container.name} has a frame without a timestamp; remux it with ffmpeg first")
-            yield Frame(picture.pts, picture.time, upright(picture))
+            if index == 0:
+                matrix = display_matrix(picture)
+            rgb = reformatter.reformat(picture, format="rgb24").to_ndarray()
+            yield Frame(picture.pts, picture.time, turn(rgb, matrix))
     except av.error.FFmpegError as error:
         raise DecodeError(f"{container.name} stops decoding ({error}); it is damaged or incomplete") from error
-
-
-def upright(picture: VideoFrame) -> np.ndarray:
-    """The picture as uint8 H W C RGB with the container's rotation and mirror flags applied."""
-    return turn(picture.to_ndarray(format="rgb24"), display_matrix(picture))
 
 
 def display_matrix(picture: VideoFrame) -> tuple[int, int, int, int] | None:
