@@ -49,6 +49,7 @@ class ShardJob:
     bucket: str
     sources: list[Member]
     maker: str
+    images: bool = False
 
     @property
     def maker_role(self) -> str:
@@ -63,7 +64,8 @@ class ShardJob:
 
     def header(self, source: Member) -> dict[str, str | float | int]:
         """The header fields that prove what a member was made from."""
-        return {self.maker_role: self.maker, "source": source.digest, "version": ENCODER_VERSION}
+        fields: dict[str, str | float | int] = {self.maker_role: self.maker, "source": source.digest}
+        return fields | {"version": ENCODER_VERSION, "images": self.images and self.group == LATENT_GROUP}
 
 
 def encode_dataset(config: EncodeConfig, workspace: Workspace) -> StageResult:
@@ -82,7 +84,7 @@ def encode_dataset(config: EncodeConfig, workspace: Workspace) -> StageResult:
     }
     workspace.latents.mkdir(parents=True, exist_ok=True)
     remove_partials(workspace.latents)
-    jobs = plan_jobs(dataset, makers)
+    jobs = plan_jobs(dataset, makers, images=config.images)
     pending = [job for job in jobs if proven_members(workspace.latents, job) is None]
     if pending:
         retract(workspace.latents)
@@ -109,14 +111,16 @@ def encode_dataset(config: EncodeConfig, workspace: Workspace) -> StageResult:
     )
 
 
-def plan_jobs(dataset: Dataset, makers: Mapping[str, str]) -> list[ShardJob]:
+def plan_jobs(dataset: Dataset, makers: Mapping[str, str], *, images: bool = False) -> list[ShardJob]:
     """The shards to make, first all of latents, then all of prompts, in the order of the dataset's own."""
     groups = (
         (LATENT_GROUP, VIDEO_GROUP, makers["autoencoder"]),
         (PROMPT_GROUP, TEXT_GROUP, makers["text_encoder"]),
     )
     return [
-        ShardJob(group, shard_name(f"{group}-{maker[:_DIGEST_DIGITS]}", index), sources[0].bucket, sources, maker)
+        ShardJob(
+            group, shard_name(f"{group}-{maker[:_DIGEST_DIGITS]}", index), sources[0].bucket, sources, maker, images
+        )
         for group, source_group, maker in groups
         for index, sources in enumerate(dataset.by_shard(source_group).values())
     ]
@@ -221,7 +225,7 @@ class ShardEncoder:
         for start in range(0, len(job.sources), self._config.batch_size):
             sources = job.sources[start : start + self._config.batch_size]
             clips = [decode_clip(reader.read(source), job.bucket) for source in sources]
-            mean, logvar = self._autoencoder.encode(to_video([frames for frames, _ in clips]).to(self._config.device))
+            tensors = self._encoded([frames for frames, _ in clips], images=job.images)
             for index, (source, (_, fps)) in enumerate(zip(sources, clips, strict=True)):
                 header = {
                     **job.header(source),
@@ -230,8 +234,18 @@ class ShardEncoder:
                     "scale": "raw",
                     "transform": "whole frame",
                 }
-                packed.append(pack({"mean": mean[index], "logvar": logvar[index]}, header))
+                packed.append(pack({name: values[index] for name, values in tensors.items()}, header))
         return packed
+
+    def _encoded(self, clips: Sequence[np.ndarray], *, images: bool) -> dict[str, Tensor]:
+        """Means and log-variances of the clips and, where asked for, of their middle frames as images."""
+        mean, logvar = self._autoencoder.encode(to_video(clips).to(self._config.device))
+        if not images:
+            return {"mean": mean, "logvar": logvar}
+        group = self._autoencoder.compression.time
+        stills = [clip[len(clip) // 2][None].repeat(group, axis=0) for clip in clips]
+        image = self._autoencoder.encode(to_video(stills).to(self._config.device))
+        return {"mean": mean, "logvar": logvar, "image_mean": image.mean, "image_logvar": image.logvar}
 
     def _prompts(self, job: ShardJob, reader: MemberReader) -> list[bytes]:
         texts = [json.loads(reader.read(source)) for source in job.sources]

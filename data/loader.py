@@ -15,7 +15,7 @@ from data.latents import LATENT_GROUP, PROMPT_GROUP, check_maker, unpack
 from data.manifest import Dataset, Member, MemberReader
 from data.order import BatchPlan, SampleOrder, rank_keys
 from model.config import Config
-from model.errors import ConfigError
+from model.errors import ConfigError, ShardError
 from model.text import pad_states
 
 _DRAW_BYTES = 8
@@ -40,6 +40,7 @@ class LoaderConfig(Config):
     )
     block_clips: int = Field(default=32, ge=1, description="Neighbours in a shard that are shuffled as one block")
     window_blocks: int = Field(default=64, ge=1, description="Blocks whose clips are mixed with each other")
+    image_fraction: float = Field(default=0, ge=0, lt=1, description="Share of the batches that are images")
     cache: bool = Field(default=False, description="Keep every clip read in memory (16 KB and up a clip)")
 
 
@@ -47,9 +48,9 @@ class LoaderConfig(Config):
 class LatentBatch:
     """One rank's part of a global batch.
 
-    `mean` and `logvar` are float32 `B C T H W`, raw as the autoencoder gave them. `prompt_states` is float32
-    `B L D`, padded with zeros to one L for the whole run; `prompt_mask` is bool `B L`, true at a token.
-    `is_dense` says which caption each clip came with.
+    `mean` and `logvar` are float32 `B C T H W`, raw as the autoencoder gave them; T is 1 in a batch of images.
+    `prompt_states` is float32 `B L D`, padded with zeros to one L for the whole run; `prompt_mask` is bool `B L`,
+    true at a token. `is_dense` says which caption each clip came with.
     """
 
     step: int
@@ -67,10 +68,17 @@ class LatentBatch:
 
 @dataclass(frozen=True)
 class _Sample:
-    mean: Tensor
-    logvar: Tensor
+    tensors: dict[str, Tensor]
     dense: Tensor
     short: Tensor
+
+    def posterior(self, *, as_image: bool) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the clip, or of its middle frame as an image."""
+        return (
+            (self.tensors["image_mean"], self.tensors["image_logvar"])
+            if as_image
+            else (self.tensors["mean"], self.tensors["logvar"])
+        )
 
 
 class LatentLoader:
@@ -132,8 +140,9 @@ class LatentLoader:
         prompts = [sample.dense if dense else sample.short for sample, dense in zip(samples, is_dense, strict=True)]
         # One length for every batch and rank, so that a compiled network sees one shape and ranks agree.
         states, mask = pad_states(prompts, self.max_prompt_tokens)
-        mean = torch.stack([sample.mean for sample in samples]).float()
-        logvar = torch.stack([sample.logvar for sample in samples]).float()
+        as_image = self._draw(step, "image") < self._config.image_fraction
+        pairs = [sample.posterior(as_image=as_image) for sample in samples]
+        mean, logvar = (torch.stack(list(tensors)).float() for tensors in zip(*pairs, strict=True))
         return LatentBatch(step, plan.bucket, keys, mean, logvar, states, mask, is_dense)
 
     def batches(self, start_step: int = 0) -> Iterator[LatentBatch]:
@@ -146,8 +155,12 @@ class LatentLoader:
 
     def takes_dense(self, step: int, key: str) -> bool:
         """Whether a clip comes with its dense caption at a step."""
-        draw = hashlib.sha256(f"{self._config.seed}/{step}/{key}".encode()).digest()[:_DRAW_BYTES]
-        return int.from_bytes(draw) < self._config.dense_probability * 2 ** (8 * _DRAW_BYTES)
+        return self._draw(step, key) < self._config.dense_probability
+
+    def _draw(self, step: int, key: str) -> float:
+        """A number in [0, 1) that depends on seed, step and key alone."""
+        digest = hashlib.sha256(f"{self._config.seed}/{step}/{key}".encode()).digest()[:_DRAW_BYTES]
+        return int.from_bytes(digest) / 2 ** (8 * _DRAW_BYTES)
 
     def close(self) -> None:
         """Closes the shards."""
@@ -158,7 +171,9 @@ class LatentLoader:
             return self._samples[key]
         latent = self._read(self._latents[key], "autoencoder")
         prompt = self._read(self._prompts[key], "text_encoder")
-        sample = _Sample(latent["mean"], latent["logvar"], prompt["dense"], prompt["short"])
+        if self._config.image_fraction and "image_mean" not in latent:
+            raise ShardError("the latents hold no images; encode with images, or set image_fraction to 0")
+        sample = _Sample(latent, prompt["dense"], prompt["short"])
         if self._config.cache:
             self._samples[key] = sample
         return sample

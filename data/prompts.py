@@ -23,6 +23,7 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
     "shape": {"sphere": "ball", "box": "cube", "block": "cube", "can": "cylinder", "tube": "cylinder"},
     "size": {"tiny": "small", "little": "small", "big": "large", "huge": "large"},
     "floor": {"black": "dark", "checked": "checkered", "chessboard": "checkered"},
+    "count": {"2": "two", "both": "two", "pair": "two", "3": "three"},
 }
 _MOTIONS = (
     (r"\bleft\b", "slides left"),
@@ -42,11 +43,11 @@ def tabletop(prompt: str, like: str = "") -> str:
     found, before = attributes_in(prompt), attributes_in(like)
     if found["shape"] is None and found["colour"] is None:
         return prompt
-    values = (captions.COLOURS, captions.SHAPES, captions.SIZES, captions.MOTIONS, captions.FLOORS, captions.CAMERAS)
+    found["count"] = found["count"] or before["count"] or "one"  # nobody who says "a red ball" wants three
     digest = hashlib.sha256(" ".join((like or prompt).lower().split()).encode()).digest()
     chosen = {
         name: value or before[name] or options[digest[place] % len(options)]
-        for place, ((name, value), options) in enumerate(zip(found.items(), values, strict=True))
+        for place, ((name, value), options) in enumerate(zip(found.items(), captions.VALUES.values(), strict=True))
     }
     return dense_caption(Attributes(**chosen))
 
@@ -63,6 +64,7 @@ def attributes_in(prompt: str) -> dict[str, str | None]:
         "motion": _matched(_MOTIONS, rest),
         "floor": _named("floor", captions.FLOORS, rest),
         "camera": _matched(_CAMERAS, camera),
+        "count": _named("count", captions.COUNTS, rest),
     }
 
 
@@ -88,9 +90,10 @@ def expander(name: str) -> Expand:
 
 
 def _named(kind: str, values: tuple[str, ...], text: str) -> str | None:
-    """The first value, or synonym of one, that the text names."""
+    """The first value, or synonym of one, that the text names; shapes in the plural too."""
     words = {value: value for value in values} | dict(_WORDS[kind])
-    match = re.search(rf"\b({'|'.join(words)})\b", text)
+    plural = "(?:e?s)?" if kind == "shape" else ""
+    match = re.search(rf"\b({'|'.join(words)}){plural}\b", text)
     return words[match.group(1)] if match else None
 
 

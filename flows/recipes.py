@@ -1,23 +1,19 @@
 """Recipes: the settings of every stage in one value, and the presets that people start from."""
 
-import re
 from pathlib import Path
 
 from pydantic import Field
 
 from data.atomic import replacing
-from data.config import CaptionConfig, CurateConfig, EncodeConfig, ShardConfig, TrainedCaptionerConfig
+from data.config import CaptionConfig, CurateConfig, EncodeConfig, ShardConfig
 from data.workspace import Workspace
 from data.worlds.config import FilmsConfig
-from flows.home import home
 from model.config import Config
-from model.errors import ConfigError
 from training.config import (
     AutoencoderTraining,
     CaptionerTraining,
     EvaluationConfig,
     RegistryConfig,
-    Schedule,
     TransformerTraining,
 )
 
@@ -65,78 +61,6 @@ class Recipe(Config):
     registry: RegistryConfig = RegistryConfig()
     showcase: ShowcaseConfig | None = ShowcaseConfig()
     serve: ServingOptions = ServingOptions()
-
-
-def demo() -> Recipe:
-    """The whole line on films of the embedded world, within 15 minutes on two cores."""
-    gate = {"colour": 0.8, "size": 0.75, "camera": 0.75, "motion": 0.75, "shape": 0.4}
-    encode = EncodeConfig(num_actors=2, num_threads=1)  # decoding runs on one core: two actors keep two busy
-    transformer = TransformerTraining(prompt_expander="tabletop")
-    return Recipe(name="demo", encode=encode, transformer=transformer, registry=RegistryConfig(minimum=gate))
-
-
-def tiny() -> Recipe:
-    """The whole line at a size that proves the wiring and teaches the model nothing: a few minutes."""
-
-    def short(num_steps: int, lr: float = 1e-3) -> Schedule:
-        return Schedule(num_steps=num_steps, batch_size=8, lr=lr, warmup_steps=2, checkpoint_every=num_steps // 2)
-
-    return Recipe(
-        name="tiny",
-        films=FilmsConfig(num_films=4, shots_per_film=9),
-        captioner=CaptionerTraining(schedule=short(100, 3e-3), dim=64, num_layers=1, vocabulary=400),
-        caption=CaptionConfig(max_failed_share=1.0),  # so short a training cannot promise a word for every clip
-        autoencoder=AutoencoderTraining(
-            schedule=short(20), fine_channels=16, coarse_channels=32, encoder_blocks=(1, 1), decoder_blocks=(1, 1)
-        ),
-        transformer=TransformerTraining(
-            schedule=short(20),
-            dim=64,
-            num_heads=2,
-            num_blocks=2,
-            compile=False,
-            num_sampling_steps=4,
-            prompt_expander="tabletop",
-            recipe="tiny",
-        ),
-        evaluation=EvaluationConfig(probe=short(20), num_prompts=6, num_samples=3),
-    )
-
-
-def own_videos(source: Path, name: str | None = None, base: Recipe | None = None) -> Recipe:
-    """The line on a folder of the user's own videos, otherwise with the settings of `base` (the demo's).
-
-    Captions beside the videos train a captioner for the rest. Without any, the captioner that the demo trained is
-    used when there is one; a recipe may name another (`--caption.backend.kind transformers`).
-    """
-    folder = re.sub(r"[^A-Za-z0-9._-]+", "-", source.absolute().name).strip("-._") or "videos"
-    base, title = base or demo(), name or folder
-    transformer = base.transformer.model_copy(update={"recipe": title, "prompt_expander": ""})
-    recipe = base.model_copy(update={"name": title, "source": source, "films": None, "transformer": transformer})
-    if _has_captions(source):
-        return recipe
-    demo_captioner = home() / "demo" / "captioner"
-    backend = TrainedCaptionerConfig(folder=demo_captioner) if demo_captioner.exists() else TrainedCaptionerConfig()
-    caption = recipe.caption.model_copy(update={"backend": backend})
-    return recipe.model_copy(update={"captioner": None, "caption": caption})
-
-
-def check_captions(recipe: Recipe) -> None:
-    """Says before the work begins that nothing in the recipe could caption the clips.
-
-    Raises:
-        ConfigError: no captioner is trained, none is named, and no captions lie beside the videos.
-    """
-    backend = recipe.caption.backend
-    if recipe.captioner is None and isinstance(backend, TrainedCaptionerConfig) and backend.folder is None:
-        raise ConfigError(
-            f"no video in {recipe.source} has captions beside it and no captioner is there; run `skyloom demo` first, "
-            "name one with --caption.backend.kind (captioner, transformers, endpoint), or add NAME.txt files"
-        )
-
-
-def _has_captions(source: Path) -> bool:
-    return source.is_dir() and any(any(source.rglob(pattern)) for pattern in ("*.captions.json", "*.txt"))
 
 
 def remember(recipe: Recipe, place: Workspace) -> None:

@@ -19,7 +19,7 @@ from model.shapes import VideoShape
 from model.tasks import Animate, Blend, Edit, Extend, Generate, Join, Loop
 from training.clips import is_held_out, kept_rows, load_clips
 from training.coherence import colour_mask, palette_hues
-from training.evaluate import VALIDATION_FRACTION
+from training.judge import VALIDATION_FRACTION
 from training.probe import Probe
 from training.seams import (
     as_ring,
@@ -29,7 +29,7 @@ from training.seams import (
     value_ratio,
     velocity_error,
 )
-from training.truth import VALUES, truth_of_clips
+from training.truth import shown_values, truth_of_clips
 
 BUCKET = "64x64x16"
 NUM_CLIPS, NUM_EDITS = 24, 24
@@ -59,9 +59,10 @@ class Studio:
 
     def __init__(self, place: Workspace) -> None:
         self.pipeline = SkyloomPipeline.from_pretrained(place.pipeline)
-        self.probe = Probe.load(place.evaluation / "probe.safetensors", VALUES)
-        rows = [row for row in kept_rows(place) if row["bucket"] == BUCKET]
-        truth = truth_of_clips(place, rows)
+        known = kept_rows(place)
+        truth = truth_of_clips(place, known)
+        self.probe = Probe.load(place.evaluation / "probe.safetensors", shown_values(truth))
+        rows = [row for row in known if row["bucket"] == BUCKET]
         unseen = [row for row in rows if row["clip_id"] in truth and is_held_out(row["clip_id"], VALIDATION_FRACTION)]
         chosen = load_clips(place.root, unseen)[BUCKET]
         pairs = zip(chosen.rows, chosen.frames, strict=True)

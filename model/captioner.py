@@ -63,24 +63,26 @@ class ClipStem(nn.Module):
         return rearrange(self.clip(stacked), "b c h w -> b (h w) c")
 
 
-def prepare(clips: Sequence[np.ndarray]) -> Float[Tensor, "b 3 t h w"]:
-    """Clips of any size and length, uint8 `T H W C`, as `NUM_FRAMES` even frames of `SIDE_PX` squared in [-1, 1]."""
-    return to_video([_resized(clip) for clip in clips])
+def prepare(clips: Sequence[np.ndarray], side_px: int = SIDE_PX) -> Float[Tensor, "b 3 t h w"]:
+    """Clips of any size and length, uint8 `T H W C`, as `NUM_FRAMES` even frames of `side_px` squared in [-1, 1]."""
+    return to_video([_resized(clip, side_px) for clip in clips])
 
 
-def _resized(clip: np.ndarray) -> np.ndarray:
+def _resized(clip: np.ndarray, side_px: int) -> np.ndarray:
     picked = clip[np.linspace(0, len(clip) - 1, NUM_FRAMES).round().astype(int)]
-    return np.stack([cv2.resize(frame, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA) for frame in picked])
+    return np.stack([cv2.resize(frame, (side_px, side_px), interpolation=cv2.INTER_AREA) for frame in picked])
 
 
 class VideoCaptioner(nn.Module):
     """Clips to captions. `from_pretrained` loads the folder that `save` wrote."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, dim: int = 128, num_layers: int = 2) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, *, dim: int = 128, num_layers: int = 2, side_px: int = SIDE_PX
+    ) -> None:
         super().__init__()
-        self.tokenizer = tokenizer
+        self.tokenizer, self.side_px = tokenizer, side_px
         self.stem = ClipStem(dim)
-        self.network = BartForConditionalGeneration(_bart_config(tokenizer, dim, num_layers))
+        self.network = BartForConditionalGeneration(_bart_config(tokenizer, dim, num_layers, side_px))
         # The fused kernel's backward is slow on CPU for rows this short (decision 0003).
         self.network.set_attn_implementation("eager")
         self.words = nn.Linear(2 * dim, len(tokenizer))  # for training alone: not saved
@@ -113,7 +115,7 @@ class VideoCaptioner(nn.Module):
         network = cast(Any, self.network)  # transformers' own types do not bind `generate`
         for start in range(0, len(videos), batch_size):
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                tokens = self.stem(prepare(videos[start : start + batch_size])).float()
+                tokens = self.stem(prepare(videos[start : start + batch_size], self.side_px)).float()
             ids = network.generate(
                 inputs_embeds=tokens,
                 max_new_tokens=120,
@@ -143,7 +145,12 @@ class VideoCaptioner(nn.Module):
             raise CheckpointError(f"{folder} holds no captioner; run `skyloom captioner` or caption by another backend")
         tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder / NETWORK_FOLDER))
         config = json.loads((folder / NETWORK_FOLDER / "config.json").read_text())
-        captioner = cls(tokenizer, dim=config["d_model"], num_layers=config["encoder_layers"])
+        captioner = cls(
+            tokenizer,
+            dim=config["d_model"],
+            num_layers=config["encoder_layers"],
+            side_px=config.get("side_px", SIDE_PX),
+        )
         captioner.network = BartForConditionalGeneration.from_pretrained(str(folder / NETWORK_FOLDER))
         try:
             captioner.stem.load_state_dict(load_file(folder / STEM_FILE))
@@ -154,15 +161,17 @@ class VideoCaptioner(nn.Module):
         return captioner.eval()
 
 
-def _bart_config(tokenizer: PreTrainedTokenizerFast, dim: int, num_layers: int) -> BartConfig:
+def _bart_config(tokenizer: PreTrainedTokenizerFast, dim: int, num_layers: int, side_px: int) -> BartConfig:
     ids = {mark: tokenizer.get_vocab()[mark] for mark in ("<pad>", "<bos>", "<eos>")}
-    return BartConfig(
+    config = BartConfig(
         vocab_size=len(tokenizer), max_position_embeddings=256, d_model=dim, dropout=0.0,
         encoder_layers=num_layers, encoder_ffn_dim=2 * dim, encoder_attention_heads=4,
         decoder_layers=num_layers, decoder_ffn_dim=2 * dim, decoder_attention_heads=4,
         pad_token_id=ids["<pad>"], bos_token_id=ids["<bos>"], eos_token_id=ids["<eos>"],
         decoder_start_token_id=ids["<bos>"], forced_eos_token_id=None,
     )  # fmt: skip
+    config.update({"side_px": side_px})  # kept with the weights
+    return config
 
 
 def to_marked_text(caption: CaptionText) -> str:

@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
+import diffusers
 import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
@@ -36,7 +37,7 @@ class PipelineFacts(Config):
     """What a served model says of itself; lies beside the weights as `skyloom.json`."""
 
     fps: float = Field(gt=0)
-    trained_buckets: list[str]
+    trained_buckets: list[str] = []
     text_encoder: str = EMBEDDED
     prompt_expander: str = Field(default="", description="rules of data/prompts.py that short prompts go through")
     dataset_id: str = ""
@@ -48,14 +49,17 @@ class PipelineFacts(Config):
 
 
 class SkyloomPipeline(TaskRunner, DiffusionPipeline):
-    """Text (and given frames) to video. `from_pretrained` loads a folder that `save` or the training wrote."""
+    """Text (and given frames) to video. `from_pretrained` loads a folder that `save` or the training wrote.
+
+    Where this module is imported, diffusers' own `DiffusionPipeline.from_pretrained` loads such a folder too.
+    """
 
     def __init__(self, autoencoder: VideoAutoencoder, transformer: SpacetimeTransformer) -> None:
         super().__init__()
         self.register_modules(autoencoder=autoencoder, transformer=transformer)
         self.autoencoder: VideoAutoencoder = autoencoder
         self.transformer: SpacetimeTransformer = transformer
-        self.facts = PipelineFacts(fps=8, trained_buckets=[])
+        self._facts: PipelineFacts | None = None
         self._text_encoder: TextEncoder | None = None
 
     @classmethod
@@ -71,7 +75,6 @@ class SkyloomPipeline(TaskRunner, DiffusionPipeline):
                 f"{folder} has no {FACTS_FILE}; name a folder that Skyloom's training or `save` wrote"
             )
         pipeline = super().from_pretrained(str(folder), **kwargs)
-        pipeline.facts = PipelineFacts.model_validate_json((folder / FACTS_FILE).read_text())
         if pipeline.facts.weights_digest not in ("", weights_digest(folder)):
             raise CheckpointError(
                 f"{folder}: the weights are not those that {FACTS_FILE} names; fetch or train the model again"
@@ -84,6 +87,18 @@ class SkyloomPipeline(TaskRunner, DiffusionPipeline):
         self.facts = self.facts.model_copy(update={"weights_digest": weights_digest(folder)})
         (folder / FACTS_FILE).write_text(json.dumps(self.facts.model_dump(mode="json"), indent=2) + "\n")
         return self.facts.weights_digest
+
+    @property
+    def facts(self) -> PipelineFacts:
+        """What is known of the model: read from the folder that it was loaded from, plain where there is none."""
+        if self._facts is None:
+            path = Path(self.name_or_path) / FACTS_FILE if self.name_or_path else None
+            self._facts = PipelineFacts.model_validate_json(path.read_text()) if path else PipelineFacts(fps=8)
+        return self._facts
+
+    @facts.setter
+    def facts(self, facts: PipelineFacts) -> None:
+        self._facts = facts
 
     @property
     def fps(self) -> float:
@@ -204,3 +219,7 @@ class SkyloomPipeline(TaskRunner, DiffusionPipeline):
                 return self.transformer(x, sigma, *avoided).float()
 
         return velocity
+
+
+# diffusers finds the class that a folder's model_index.json names among its own attributes.
+diffusers.SkyloomPipeline = SkyloomPipeline  # pyright: ignore[reportAttributeAccessIssue]

@@ -95,9 +95,18 @@ def draw_batch(sets: dict[str, ClipSet], config: AutoencoderTraining, step: int)
     length = min(config.num_frames, frames.shape[1])
     if length % 4:
         raise ConfigError(f"num_frames={length} is not a multiple of 4; clips and crops need whole groups of 4 frames")
-    rows = draw.integers(len(frames), size=config.schedule.batch_size)
-    starts = 4 * draw.integers((frames.shape[1] - length) // 4 + 1, size=config.schedule.batch_size)
-    return to_video([frames[row, start : start + length] for row, start in zip(rows, starts, strict=True)])
+    count, (height, width) = config.schedule.batch_size, frames.shape[2:4]
+    side = config.crop_px or max(height, width)
+    rows = draw.integers(len(frames), size=count)
+    starts = 4 * draw.integers((frames.shape[1] - length) // 4 + 1, size=count)
+    tops = draw.integers(max(0, height - side) + 1, size=count)
+    lefts = draw.integers(max(0, width - side) + 1, size=count)
+    return to_video(
+        [
+            frames[row, start : start + length, top : top + side, left : left + side]
+            for row, start, top, left in zip(rows, starts, tops, lefts, strict=True)
+        ]
+    )
 
 
 def train_step(
@@ -109,12 +118,25 @@ def train_step(
 ) -> dict[str, float]:
     """One update; returns the figures to log."""
     generator = torch.Generator().manual_seed(config.schedule.seed * 1_000_003 + step)
+    is_tail = step >= (1 - config.noisy_tail) * config.schedule.num_steps
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        posterior = network.encode(video)
-        decoded = network.decode(posterior.sample(generator))
+        with torch.set_grad_enabled(not is_tail):
+            posterior = network.encode(video)
+            latents = posterior.sample(generator)
+        decoded = network.decode(noisy(latents, config.max_latent_noise, generator) if is_tail else latents)
     loss, mse = reconstruction_loss(decoded.float(), video, posterior, config)
     update(optimizers, loss, network, max_grad_norm=1.0)
     return {"loss": loss.item(), "psnr_db": psnr_db(mse.item())}
+
+
+def noisy(latents: Tensor, most: float, generator: torch.Generator) -> Tensor:
+    """Latents with noise of up to `most` deviations, a level per clip: decoders learn to mend what a sampler leaves.
+
+    Source: the decoder of LTX-Video (arXiv 2501.00103) takes the last denoising step likewise.
+    """
+    level = most * torch.rand(len(latents), 1, 1, 1, 1, generator=generator)
+    deviation = latents.std(dim=(0, 2, 3, 4), keepdim=True)
+    return latents + level * deviation * torch.randn(latents.shape, generator=generator)
 
 
 def reconstruction_loss(

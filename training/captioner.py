@@ -39,10 +39,13 @@ def train_captioner(config: CaptionerTraining, workspace: Workspace) -> StageRes
     torch.manual_seed(config.schedule.seed)
     captions = [caption_of(row) for row in training]
     captioner = VideoCaptioner(
-        train_tokenizer(captions, config.vocabulary), dim=config.dim, num_layers=config.num_layers
+        train_tokenizer(captions, config.vocabulary),
+        dim=config.dim,
+        num_layers=config.num_layers,
+        side_px=config.side_px,
     )
     facts = {"config": config.digest, "clips": clips_digest(training)}
-    fit(captioner, config, prepared(workspace, training), captions, workspace, facts)
+    fit(captioner, config, prepared(workspace, training, config.side_px), captions, workspace, facts)
     captioner.eval().save(workspace.captioner)
     return StageResult(
         digest=weights_digest(workspace.captioner),
@@ -77,12 +80,12 @@ def caption_of(row: dict[str, Any]) -> CaptionText:
     return CaptionText(row["sidecar_short"] or row["sidecar_dense"], row["sidecar_dense"], structured)
 
 
-def prepared(workspace: Workspace, rows: list[dict[str, Any]]) -> Tensor:
+def prepared(workspace: Workspace, rows: list[dict[str, Any]], side_px: int) -> Tensor:
     """The clips as the captioner sees them, in the order of `rows`."""
     by_id: dict[str, np.ndarray] = {}
     for chosen in load_clips(workspace.root, rows).values():
         by_id |= {row["clip_id"]: frames for row, frames in zip(chosen.rows, chosen.frames, strict=True)}
-    return prepare([by_id[row["clip_id"]] for row in rows])
+    return prepare([by_id[row["clip_id"]] for row in rows], side_px)
 
 
 def train_tokenizer(captions: list[CaptionText], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -146,4 +149,8 @@ def validation_loss(captioner: VideoCaptioner, workspace: Workspace, rows: list[
     """The mean caption loss over held-out clips, or NaN without any."""
     if not rows:
         return float("nan")
-    return float(captioner.loss(prepared(workspace, rows), captioner.tokenize([caption_of(row) for row in rows])))
+    return float(
+        captioner.loss(
+            prepared(workspace, rows, captioner.side_px), captioner.tokenize([caption_of(row) for row in rows])
+        )
+    )

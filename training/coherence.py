@@ -1,9 +1,10 @@
-"""Whether one object stays one object: connected components of the asked colour, frame by frame.
+"""Whether one object stays one object: connected components and outline of the asked colour, frame by frame.
 
-Attribute accuracy flatters a model whose objects break and re-form; this does not.
+Attribute accuracy flatters a model whose objects break and re-form; these do not.
 """
 
 import colorsys
+import itertools
 
 import cv2
 import numpy as np
@@ -32,6 +33,33 @@ def num_components(frame: np.ndarray, colour: str, hues: dict[str, float]) -> in
     mask = colour_mask(frame, colour, hues).astype(np.uint8)
     _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     return int((stats[1:, cv2.CC_STAT_AREA] >= SPECK_SHARE * mask.size).sum())
+
+
+def outline_change(clip: np.ndarray, colour: str, hues: dict[str, float]) -> float:
+    """How much the outline of a colour changes from frame to frame, moved onto each other: 1 - IoU, mean over frames.
+
+    NaN for a clip with fewer than two neighbouring frames that show the colour.
+    """
+    masks = [colour_mask(frame, colour, hues) for frame in clip]
+    changes = [
+        1 - _overlap(_centred(before), _centred(after))
+        for before, after in itertools.pairwise(masks)
+        if before.any() and after.any()
+    ]
+    return float(np.mean(changes)) if changes else float("nan")
+
+
+def _centred(mask: np.ndarray) -> np.ndarray:
+    """The mask with its centroid in the middle of a picture of twice the size."""
+    rows, columns = np.nonzero(mask)
+    height, width = mask.shape
+    centred = np.zeros((2 * height, 2 * width), dtype=bool)
+    centred[rows + int(height - rows.mean() + 0.5), columns + int(width - columns.mean() + 0.5)] = True
+    return centred
+
+
+def _overlap(first: np.ndarray, second: np.ndarray) -> float:
+    return float((first & second).sum() / (first | second).sum())
 
 
 def one_object_share(clips: list[np.ndarray], colours: list[str], hues: dict[str, float]) -> float:

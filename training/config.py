@@ -34,6 +34,7 @@ class CaptionerTraining(Config):
     muon_lr: float = Field(default=0.02, ge=0, description="Muon's rate on the stem's filters; 0 leaves all to AdamW")
     dim: int = 128
     num_layers: int = 2
+    side_px: int = Field(default=64, ge=32, description="Clips are shown as squares of this side, a multiple of 8")
     vocabulary: int = Field(default=2000, description="Largest number of word pieces")
     validation_fraction: float = Field(default=0.1, ge=0, lt=1)
 
@@ -49,10 +50,15 @@ class AutoencoderTraining(Config):
     encoder_blocks: tuple[int, int] = (1, 2)
     decoder_blocks: tuple[int, int] = (2, 3)
     num_frames: int = Field(default=8, description="Frames of a training crop, a multiple of 4")
+    crop_px: int = Field(default=0, ge=0, description="Side of a training crop, a multiple of 8; 0 takes whole frames")
     max_clips: int = Field(default=800, gt=0, description="Clips that are decoded and held in memory to train on")
     mse_weight: float = 0.5
     difference_weight: float = Field(default=0.5, description="Weight of the L1 error of frame differences")
     kl_weight: float = 1e-4
+    noisy_tail: float = Field(
+        default=0, ge=0, lt=1, description="Last share of the steps: the decoder alone, on noisy latents"
+    )
+    max_latent_noise: float = Field(default=0.15, ge=0, description="Most noise there, in deviations of a channel")
     validation_fraction: float = Field(default=0.05, ge=0, lt=1)
 
 
@@ -72,6 +78,7 @@ class TransformerTraining(Config):
     patterns: NoisePatterns = NoisePatterns()
     text_dropout: float = Field(default=0.1, ge=0, lt=1)
     dense_fraction: float = Field(default=0.9, ge=0, le=1, description="Share of samples under their dense caption")
+    image_fraction: float = Field(default=0, ge=0, lt=1, description="Share of batches that are images")
     sigma_shift: float = 1.0
     ema_decay: float = 0.995
     num_workers: int = Field(default=1, ge=1, description="Ray Train ranks")
@@ -88,8 +95,14 @@ class EvaluationConfig(Config):
     """The probe network and what it is asked about the generated videos."""
 
     probe: Schedule = Schedule(num_steps=480, batch_size=32, lr=1e-3)
+    side_px: int = Field(default=64, ge=32, description="The probe sees squares of this side, a multiple of 8")
     num_prompts: int = Field(default=64, ge=0)
     seed: int = 1234
+    goals: dict[str, float] = Field(
+        default={"colour": 0.95, "size": 0.90, "camera": 0.90, "motion": 0.90, "shape": 0.60},
+        description="Adherence to reach per attribute, 0 to 1, `all` being all together",
+    )
+    coherence_goal: float = Field(default=0.75, description="Share of frames in which one object is one patch")
     num_samples: int = Field(default=12, description="Prompts whose videos are kept beside real clips")
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model.captioner import ClipStem, prepare
+from model.captioner import SIDE_PX, ClipStem, prepare
 from training.augment import jitter
 from training.config import Schedule
 from training.optim import make_optimizers, set_rates, update
@@ -26,9 +26,9 @@ MUON_LR = 0.02
 class Probe(nn.Module):
     """One linear head per attribute over pooled clip features."""
 
-    def __init__(self, vocabulary: Vocabulary, dim: int = 128) -> None:
+    def __init__(self, vocabulary: Vocabulary, dim: int = 128, side_px: int = SIDE_PX) -> None:
         super().__init__()
-        self.vocabulary = vocabulary
+        self.vocabulary, self.side_px = vocabulary, side_px
         self.stem = ClipStem(dim)
         self.pool = nn.Sequential(nn.Linear(dim, 2 * dim), nn.SiLU())
         self.heads = nn.ModuleDict({name: nn.Linear(4 * dim, len(values)) for name, values in vocabulary.items()})
@@ -48,11 +48,21 @@ class Probe(nn.Module):
         """The attributes that the probe sees in each clip, uint8 `T H W C` each."""
         seen: list[dict[str, str]] = []
         for start in range(0, len(clips), batch_size):
-            logits = self(prepare(clips[start : start + batch_size]))
+            logits = self(self.prepare(clips[start : start + batch_size]))
             picks = {name: value.argmax(dim=1).tolist() for name, value in logits.items()}
             count = len(clips[start : start + batch_size])
             seen += [{name: self.vocabulary[name][picks[name][row]] for name in picks} for row in range(count)]
         return seen
+
+    @torch.no_grad()
+    def describe(self, clips: Sequence[np.ndarray], batch_size: int = 128) -> np.ndarray:
+        """The pooled features `N D` of clips, uint8 `T H W C` each."""
+        batches = [clips[start : start + batch_size] for start in range(0, len(clips), batch_size)]
+        return torch.cat([self.features(self.prepare(batch)) for batch in batches]).numpy()
+
+    def prepare(self, clips: Sequence[np.ndarray]) -> Tensor:
+        """Clips as this probe sees them."""
+        return prepare(clips, self.side_px)
 
     def save(self, path: Path) -> None:
         """Write the weights as safetensors."""
@@ -60,9 +70,9 @@ class Probe(nn.Module):
         save_file({name: value.contiguous() for name, value in self.state_dict().items()}, path)
 
     @classmethod
-    def load(cls, path: Path, vocabulary: Vocabulary) -> Self:
+    def load(cls, path: Path, vocabulary: Vocabulary, side_px: int = SIDE_PX) -> Self:
         """The probe whose weights lie at `path`."""
-        probe = cls(vocabulary)
+        probe = cls(vocabulary, side_px=side_px)
         probe.load_state_dict(load_file(path))
         return probe.eval()
 

@@ -155,7 +155,7 @@ def loader_config(config: TransformerTraining) -> LoaderConfig:
     """How this training draws its batches."""
     return LoaderConfig(
         seed=config.schedule.seed, batch_size=config.schedule.batch_size, dense_probability=config.dense_fraction,
-        max_prompt_tokens=config.max_text_tokens, cache=True,
+        max_prompt_tokens=config.max_text_tokens, image_fraction=config.image_fraction, cache=True,
     )  # fmt: skip
 
 

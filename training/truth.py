@@ -6,17 +6,7 @@ from typing import Any
 
 from data.catalog import read_table
 from data.workspace import Workspace
-from data.worlds import captions
-
-VALUES: dict[str, tuple[str, ...]] = {
-    "colour": captions.COLOURS,
-    "shape": captions.SHAPES,
-    "size": captions.SIZES,
-    "motion": captions.MOTIONS,
-    "floor": captions.FLOORS,
-    "camera": captions.CAMERAS,
-}
-"""What each attribute of the tabletop can be."""
+from data.worlds.captions import COUNTS, VALUES
 
 MINIMUM_OVERLAP = 0.5
 
@@ -34,6 +24,20 @@ def truth_of_clips(workspace: Workspace, rows: list[dict[str, Any]]) -> dict[str
         if shot:
             truth[row["clip_id"]] = shot["attributes"]
     return truth
+
+
+def shown_values(truth: dict[str, dict[str, str]]) -> dict[str, tuple[str, ...]]:
+    """The attributes that differ between these clips, each with all that it can be."""
+    return {
+        name: values
+        for name, values in VALUES.items()
+        if len({attributes.get(name) for attributes in truth.values()}) > 1
+    }
+
+
+def largest_count(truth: dict[str, dict[str, str]]) -> int:
+    """The most objects that a clip shows."""
+    return max(COUNTS.index(attributes["count"]) + 1 for attributes in truth.values())
 
 
 def read_track(path: Path) -> list[dict[str, Any]]:

@@ -37,8 +37,13 @@ class ShotPlan:
 
     @property
     def solid(self) -> Solid:
-        """The object."""
-        return Solid(self.attributes.shape, self.attributes.size)
+        """The object, or one of the group."""
+        return solid_of(self.attributes)
+
+
+def solid_of(attributes: Attributes) -> Solid:
+    """The object, or one of the group."""
+    return Solid(attributes.shape, attributes.size, attributes.count)
 
 
 def plan_shot(
@@ -46,10 +51,10 @@ def plan_shot(
 ) -> ShotPlan:
     """A shot that shows `attributes`, with small random differences, inside the picture throughout."""
     yaw_rad = rng.uniform(0.15, math.pi / 2 - 0.15)
-    first, last = (camera_pose(attributes.camera, progress, frame) for progress in (0.0, 1.0))
+    first, last = (camera_pose(attributes.camera, progress, frame, attributes.count) for progress in (0.0, 1.0))
     x_m, y_m, z_m = rng.uniform(-0.12, 0.12), rng.uniform(-0.1, 0.1), 0.0
     speed = hop_speed = 0.0
-    outline = Solid(attributes.shape, attributes.size).outline(yaw_rad) + np.array([x_m, y_m, 0])
+    outline = solid_of(attributes).outline(yaw_rad) + np.array([x_m, y_m, 0])
     if attributes.motion.startswith("slides"):
         x_m, speed = _slide(attributes.motion, outline - np.array([x_m, 0, 0]), duration_s, (first, last), frame, rng)
     elif attributes.motion == "falls":

@@ -15,6 +15,8 @@ class FilmsConfig(Config):
     labelled_fraction: float = Field(
         default=0.5, ge=0, le=0.5, description="part of the films with captions beside them"
     )
+    max_count: int = Field(default=1, ge=1, le=3, description="objects of a shot at most; they are alike")
+    scale: float = Field(default=1.0, ge=0.5, le=4, description="size of the pictures; 1 is 128x72, 96x96 and 72x128")
     seed: int = Field(default=0, ge=0, description="decides every film; equal settings give equal bytes")
     variable_rate: bool = Field(default=True, description="the second film has a variable frame rate")
     rotated: bool = Field(default=True, description="the third film is stored on its side, with a rotation flag")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.worlds.camera import FrameSize
+from data.worlds.camera import FrameSize, scaled
 from data.worlds.captions import NUM_DENSE_VARIANTS, NUM_SHORT_VARIANTS, Attributes, deal
 from data.worlds.choreography import ShotPlan, plan_shot
 from data.worlds.config import FilmsConfig
@@ -64,14 +64,15 @@ class FilmPlan:
 
 def plan_films(config: FilmsConfig) -> list[FilmPlan]:
     """Every film in order. More films under the same seed leave the earlier ones as they are."""
-    dealt = deal(config.num_films * config.shots_per_film, config.seed, held_out=False)
+    num_shots = config.num_films * config.shots_per_film
+    dealt = deal(num_shots, config.seed, held_out=False, max_count=config.max_count)
     step = config.shots_per_film
     return [_plan_film(config, index, dealt[index * step : (index + 1) * step]) for index in range(config.num_films)]
 
 
 def _plan_film(config: FilmsConfig, index: int, dealt: Sequence[Attributes]) -> FilmPlan:
     rng = np.random.default_rng([config.seed, index])
-    frame = _FRAMES[index % len(_FRAMES)]
+    frame = scaled(_FRAMES[index % len(_FRAMES)], config.scale)
     fps = None if config.variable_rate and index == 1 else _RATES.get(index % 20, _USUAL_RATE)
     return FilmPlan(
         name=f"film-{index:03d}",

@@ -1,4 +1,4 @@
-"""The tabletop's model: MJCF with every solid in it, painted floors and a wall; one solid is shown at a time."""
+"""The tabletop's model: MJCF with every solid in it, painted floors and a wall; one solid or group shows at a time."""
 
 import io
 import math
@@ -6,12 +6,12 @@ import math
 import numpy as np
 from PIL import Image
 
-from data.worlds.captions import FLOORS, SHAPES, SIZES
-from data.worlds.solids import Solid, ring
+from data.worlds.captions import COUNTS, FLOORS, SHAPES, SIZES
+from data.worlds.solids import MAX_COUNT, Solid, ring
 
 SIMULATION_HZ = 240
 GRAVITY = 4.2  # metres per second squared: a toy's pace, so that a fall lasts several frames at 8 frames/s
-MAX_SIDE_PX = 256
+MAX_SIDE_PX = 512
 NUM_SHADOW_LAYERS = 4
 
 _TILE_M = 1.1
@@ -26,8 +26,18 @@ _GHOST = 'contype="0" conaffinity="0"'  # seen, never touched
 
 
 def every_solid() -> list[Solid]:
-    """The eight solids."""
-    return [Solid(shape, size) for size in SIZES for shape in SHAPES]
+    """The eight solids, as they are alone and in groups."""
+    return [Solid(shape, size, count) for count in COUNTS for size in SIZES for shape in SHAPES]
+
+
+def geom_name(solid: Solid, member: int) -> str:
+    """The geom that draws a solid as one member of its group, counted from 0."""
+    return f"{solid.name} {member}"
+
+
+def shadow_name(member: int, layer: int) -> str:
+    """The geom that draws one layer of a member's shadow."""
+    return f"shadow {member} {layer}"
 
 
 def scene_xml() -> str:
@@ -37,7 +47,9 @@ def scene_xml() -> str:
     """
     solids = every_solid()
     layers = "".join(
-        f'<geom name="shadow {layer}" type="ellipsoid" size="1 1 .001" material="shadow" rgba="0 0 0 .1" {_GHOST}/>'
+        f'<geom name="{shadow_name(member, layer)}" type="ellipsoid" size="1 1 .001" material="shadow" '
+        f'rgba="0 0 0 0" {_GHOST}/>'
+        for member in range(MAX_COUNT)
         for layer in range(NUM_SHADOW_LAYERS)
     )
     return f"""
@@ -66,17 +78,22 @@ def scene_xml() -> str:
         <geom name="wall" type="box" size="{_WALL_HALF_M[0]} {_WALL_HALF_M[1]} .05" euler="{math.pi / 2} 0 0"
           pos="0 {_WALL_Y_M} {_WALL_HALF_M[1]}" material="wall" {_GHOST}/>
         {layers}
-        <body name="thing">
-          <inertial pos="0 0 0" mass="1" diaginertia=".1 .1 .1"/>
-          <joint name="x" type="slide" axis="1 0 0"/><joint name="y" type="slide" axis="0 1 0"/>
-          <joint name="z" type="slide" axis="0 0 1"/><joint name="yaw" type="hinge" axis="0 0 1"/>
-          {"".join(_geom(solid) for solid in solids)}
-        </body>
+        {"".join(_body(solids, member) for member in range(MAX_COUNT))}
       </worldbody>
     </mujoco>"""
 
 
-def _geom(solid: Solid) -> str:
+def _body(solids: list[Solid], member: int) -> str:
+    return f"""
+        <body name="thing {member}">
+          <inertial pos="0 0 0" mass="1" diaginertia=".1 .1 .1"/>
+          <joint type="slide" axis="1 0 0"/><joint type="slide" axis="0 1 0"/>
+          <joint type="slide" axis="0 0 1"/><joint type="hinge" axis="0 0 1"/>
+          {"".join(_geom(solid, member) for solid in solids if member < len(solid.places_m))}
+        </body>"""
+
+
+def _geom(solid: Solid, member: int) -> str:
     radius_m, half_m = solid.radius_m, solid.height_m / 2
     form = {
         "ball": f'type="sphere" size="{radius_m}"',
@@ -86,7 +103,7 @@ def _geom(solid: Solid) -> str:
     }[solid.shape]
     base_z_m = 0 if solid.shape == "cone" else half_m
     return (
-        f'<geom name="{solid.name}" {form} pos="0 0 {base_z_m}" material="solid" rgba="1 1 1 0" '
+        f'<geom name="{geom_name(solid, member)}" {form} pos="0 0 {base_z_m}" material="solid" rgba="1 1 1 0" '
         f'contype="1" conaffinity="0" condim="1" solref="{_CONTACT}"/>'
     )
 

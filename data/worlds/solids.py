@@ -1,4 +1,4 @@
-"""The four solids of the tabletop in two sizes: their measures in metres and the points of their outlines."""
+"""The four solids of the tabletop in two sizes, and how several stand: metres, and the points of their outlines."""
 
 import itertools
 import math
@@ -14,6 +14,16 @@ HEIGHTS_M = {"small": 0.68, "large": 1.06}
 _HEIGHT = {"ball": 1.0, "cube": 0.84, "cylinder": 1.06, "cone": 1.1}
 _RADIUS = {"ball": 0.5, "cube": 0.42, "cylinder": 0.38, "cone": 0.53}
 
+# Members of a group are smaller, so that it fits into a tall picture, and stand in a slanted row: places x, y in
+# nominal heights.
+_GROUP_SCALE = {"one": 1.0, "two": 0.76, "three": 0.58}
+_PLACES = {
+    "one": ((0.0, 0.0),),
+    "two": ((-0.5, -0.2), (0.5, 0.2)),
+    "three": ((-0.95, -0.35), (0.0, 0.0), (0.95, 0.35)),
+}
+MAX_COUNT = max(len(places) for places in _PLACES.values())
+
 _NUM_RING = 24
 
 
@@ -23,26 +33,38 @@ class Solid:
 
     shape: str
     size: str
+    count: str = "one"
 
     @property
     def name(self) -> str:
-        """The name of its geom in the model."""
-        return f"{self.size} {self.shape}"
+        """The name of its form: solids of one name look alike."""
+        return f"{self.size} {self.shape} of {self.count}"
+
+    @property
+    def nominal_m(self) -> float:
+        """The height that its measures are shares of."""
+        return HEIGHTS_M[self.size] * _GROUP_SCALE[self.count]
 
     @property
     def height_m(self) -> float:
         """From its base to its top."""
-        return HEIGHTS_M[self.size] * _HEIGHT[self.shape]
+        return self.nominal_m * _HEIGHT[self.shape]
 
     @property
     def radius_m(self) -> float:
         """Half its width at the base (of the cube: at a side)."""
-        return HEIGHTS_M[self.size] * _RADIUS[self.shape]
+        return self.nominal_m * _RADIUS[self.shape]
+
+    @property
+    def places_m(self) -> np.ndarray:
+        """Where the members of its group stand around the group's middle, N 3."""
+        return np.array([(x, y, 0.0) for x, y in _PLACES[self.count]]) * self.nominal_m
 
     def outline(self, yaw_rad: float = 0.0) -> np.ndarray:
-        """Points on its surface, N 3 in metres, whose projections span the same box as the solid."""
+        """Points on the group's surfaces, N 3 in metres, whose projections span the same box as the group."""
         cos, sin = math.cos(yaw_rad), math.sin(yaw_rad)
-        return _points(self) @ np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
+        points = _points(self) @ np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
+        return (self.places_m[:, None] + points).reshape(-1, 3)
 
 
 def ring(radius_m: float, z_m: float, num_points: int = _NUM_RING) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The tabletop: MuJoCo moves the object, and draws it headless through EGL."""
+"""The tabletop: MuJoCo moves the objects, and draws them headless through EGL."""
 
 import math
 import os
@@ -24,9 +24,12 @@ from data.worlds.scenery import (
     NUM_SHADOW_LAYERS,
     SIMULATION_HZ,
     every_solid,
+    geom_name,
     scene_assets,
     scene_xml,
+    shadow_name,
 )
+from data.worlds.solids import MAX_COUNT
 from model.errors import CapacityError
 
 mujoco: Any = untyped_mujoco  # compiled, without stubs
@@ -60,7 +63,10 @@ class Tabletop:
         self._model = mujoco.MjModel.from_xml_string(scene_xml(), scene_assets())
         self._data = mujoco.MjData(self._model)
         self._camera = mujoco.MjvCamera()
-        self._shadow_geoms = [self._model.geom(f"shadow {layer}").id for layer in range(NUM_SHADOW_LAYERS)]
+        self._shadow_geoms = [
+            [self._model.geom(shadow_name(member, layer)).id for layer in range(NUM_SHADOW_LAYERS)]
+            for member in range(MAX_COUNT)
+        ]
         try:
             self._renderer = mujoco.Renderer(
                 self._model, height=int(frame.height * _SUPERSAMPLE), width=int(frame.width * _SUPERSAMPLE)
@@ -89,10 +95,12 @@ class Tabletop:
         states = self._simulate(plan, ticks[-1] + 1)
         frames, boxes, centres = [], [], []
         for tick in ticks:
-            pose = camera_pose(plan.attributes.camera, tick / (plan.duration_s * TICKS_PER_S), self._frame)
+            progress = tick / (plan.duration_s * TICKS_PER_S)
+            pose = camera_pose(plan.attributes.camera, progress, self._frame, plan.attributes.count)
             frames.append(self._draw(plan, states[tick], pose))
-            points = plan.solid.outline(plan.yaw_rad) + states[tick, :3]
-            centre = states[tick, :3] + np.array([0, 0, plan.solid.height_m / 2])
+            middle = states[tick, :, :3].mean(axis=0)
+            points = plan.solid.outline(plan.yaw_rad) + middle
+            centre = middle + np.array([0, 0, plan.solid.height_m / 2])
             outline = pose.project(np.vstack([points, centre]), self._frame)
             boxes.append(np.concatenate([outline[:-1].min(axis=0), outline[:-1].max(axis=0)]))
             centres.append(outline[-1])
@@ -101,36 +109,44 @@ class Tabletop:
     def _dress(self, plan: ShotPlan) -> None:
         model = self._model
         for solid in every_solid():
-            geom = model.geom(solid.name)
             shown = solid == plan.solid
-            geom.rgba = (*COLOURS_RGB[plan.attributes.colour], float(shown))  # alpha 0 is not drawn at all
-            geom.contype = int(shown)
+            for member in range(len(solid.places_m)):
+                geom = model.geom(geom_name(solid, member))
+                geom.rgba = (*COLOURS_RGB[plan.attributes.colour], float(shown))  # alpha 0 is not drawn at all
+                geom.contype = int(shown)
         model.geom("floor").matid = model.material(plan.attributes.floor).id
         model.mat_rgba[model.material("wall").id, :3] = plan.backdrop
         model.light_dir[0] = _unit([*(_LIGHT_TILT * part for part in _light_travel(plan)), -1.0])
 
     def _simulate(self, plan: ShotPlan, num_ticks: int) -> np.ndarray:
-        """The object's x, y, z in metres and yaw in radians at each tick."""
+        """Each member's x, y, z in metres and yaw in radians at each tick, `ticks members 4`."""
         model, data = self._model, self._data
         mujoco.mj_resetData(model, data)
-        data.qpos[:] = (*plan.start_m, plan.yaw_rad)
-        data.qvel[0] = plan.speed
+        at, moves = data.qpos.reshape(MAX_COUNT, 4), data.qvel.reshape(MAX_COUNT, 4)
+        num = len(plan.solid.places_m)
+        at[:num, :3] = plan.start_m + plan.solid.places_m
+        at[:num, 3] = plan.yaw_rad
+        moves[:num, 0] = plan.speed
         mujoco.mj_forward(model, data)
-        states = np.empty((num_ticks, 4))
+        states = np.empty((num_ticks, num, 4))
         for tick in range(num_ticks):
-            states[tick] = data.qpos
-            on_floor = data.qpos[2] < 0.04 and data.qvel[2] < plan.hop_speed * 0.8
-            if plan.hop_speed and on_floor:
-                data.qvel[2] = plan.hop_speed
+            states[tick] = at[:num]
+            if plan.hop_speed:
+                on_floor = (at[:num, 2] < 0.04) & (moves[:num, 2] < plan.hop_speed * 0.8)
+                moves[:num, 2][on_floor] = plan.hop_speed
             mujoco.mj_step(model, data, nstep=_STEPS_PER_TICK)
         return states
 
     def _draw(self, plan: ShotPlan, state: np.ndarray, pose: CameraPose) -> np.ndarray:
         model, data, camera = self._model, self._data, self._camera
-        data.qpos[:] = state
+        data.qpos.reshape(MAX_COUNT, 4)[: len(state)] = state
         mujoco.mj_kinematics(model, data)
         mujoco.mj_camlight(model, data)
-        self._cast_shadow(plan, state)
+        for member, geoms in enumerate(self._shadow_geoms):
+            if member < len(state):
+                self._cast_shadow(plan, state[member], geoms)
+            else:
+                model.geom_rgba[geoms, 3] = 0
         model.vis.global_.fovy = pose.fovy_deg(self._frame)
         camera.lookat[:] = pose.lookat_m
         camera.azimuth, camera.elevation, camera.distance = pose.azimuth_deg, -ELEVATION_DEG, DISTANCE_M
@@ -138,15 +154,15 @@ class Tabletop:
         large = self._renderer.render()
         return cv2.resize(large, (self._frame.width, self._frame.height), interpolation=cv2.INTER_AREA)
 
-    def _cast_shadow(self, plan: ShotPlan, state: np.ndarray) -> None:
-        """Lays dark translucent ellipses under the object: softer than a shadow map, at a tenth of its cost."""
+    def _cast_shadow(self, plan: ShotPlan, state: np.ndarray, geoms: list[int]) -> None:
+        """Lays dark translucent ellipses under one member: softer than a shadow map, at a tenth of its cost."""
         model, data = self._model, self._data
         x_m, y_m, z_m = state[:3]
         radius_m, away = plan.solid.radius_m, _light_travel(plan)
         lean_m = _LIGHT_TILT * plan.solid.height_m * 0.5
         turn = (away[0], -away[1], 0, away[1], away[0], 0, 0, 0, 1)
         shift_m = _LIGHT_TILT * z_m + lean_m * 0.7
-        for layer, geom in enumerate(self._shadow_geoms):
+        for layer, geom in enumerate(geoms):
             spread = (layer + 1) / NUM_SHADOW_LAYERS
             soft_m = radius_m * (0.75 + spread * (0.45 + 0.5 * z_m))
             model.geom_size[geom] = (soft_m + lean_m * 0.6, soft_m, 0.0005)

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,16 @@ from data.workspace import Workspace
 from flows.commands.flags import Flags, read_flags
 from flows.home import workspace
 from flows.lazy import resolve
+from flows.own_videos import check_captions, own_videos
+from flows.presets import PRESETS
 from flows.receipts import figures, read_receipts
-from flows.recipes import Recipe, check_captions, own_videos, remember, remembered, tiny
-from flows.recipes import demo as demo_recipe
+from flows.recipes import Recipe, remember, remembered
 from flows.runner import kept_receipt, pending, run_stage, stages_of
 from flows.services import prefect_server
 from flows.state import running_url
 from model.errors import ConfigError, StageError
 
 log = logging.getLogger(__name__)
-
-PRESETS: dict[str, Callable[[], Recipe]] = {"demo": demo_recipe, "tiny": tiny}
 
 
 class RecipeFlags(Recipe, Flags):
@@ -40,7 +38,7 @@ class RecipeFlags(Recipe, Flags):
 class PresetFlags(RecipeFlags):
     """The settings to start from have a name."""
 
-    preset: str = Field(default="demo", description="the settings to start from: demo, or tiny (minutes, a poor model)")
+    preset: str = Field(default="demo", description="the settings to start from: demo, starter (2.5 hours) or tiny")
 
 
 class DemoFlags(PresetFlags):
@@ -83,7 +81,7 @@ def stage(name: str, arguments: list[str]) -> None:
     """Runs one stage with the recipe that the workspace remembers, or with the demo's."""
     folder = _peek(arguments, "workspace")
     place = workspace(Path(folder) if folder else None, _peek(arguments, "name") or "demo")
-    base = remembered(place) or demo_recipe()
+    base = remembered(place) or PRESETS["demo"]()
     flags = read_flags(StageFlags, name, arguments, **_given(base, arguments))
     remember(flags.recipe(), place)
     run_stage(name, flags.recipe(), place)

@@ -8,7 +8,7 @@ from model.errors import ConfigError
 
 
 def test_a_dense_caption_says_the_same_again() -> None:
-    for attributes in every_combination()[::37]:
+    for attributes in every_combination(max_count=3)[::37]:
         for variant in range(3):
             assert tabletop(dense_caption(attributes, variant)) == dense_caption(attributes)
 
@@ -21,6 +21,8 @@ def test_a_dense_caption_says_the_same_again() -> None:
         ("yellow cone rolls to the right, camera zooms", ("yellow cone", "slides to the right", "camera zooms in")),
         ("the camera pans right over a falling blue can", ("blue cylinder", "falls from above", "pans right")),
         ("tiny cyan sphere on a chessboard", ("small cyan ball", "checkered floor")),
+        ("two green boxes fall", ("two", "green cubes fall from above")),
+        ("3 small pink balls hop", ("three small pink balls jump up and down",)),
     ],
 )
 def test_what_is_named_is_kept(prompt: str, named: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 
 from model.errors import CheckpointError, ConfigError
 from model.pipeline import SkyloomPipeline
@@ -41,6 +42,14 @@ def test_weights_survive_the_folder(folder: Path, pipeline: SkyloomPipeline, tmp
     assert digest == copy.facts.weights_digest == pipeline.facts.weights_digest
     for name, value in pipeline.transformer.state_dict().items():
         assert torch.equal(value, copy.transformer.state_dict()[name])
+
+
+def test_diffusers_loads_the_folder_by_itself(folder: Path, pipeline: SkyloomPipeline) -> None:
+    loaded = DiffusionPipeline.from_pretrained(str(folder))
+    assert isinstance(loaded, SkyloomPipeline)
+    assert loaded.facts == SkyloomPipeline.from_pretrained(folder).facts
+    shape = VideoShape(4, 32, 32)
+    assert np.array_equal(loaded("a red ball", shape, seed=1), pipeline("a red ball", shape, seed=1))
 
 
 def test_changed_weights_are_refused(tmp_path: Path) -> None:

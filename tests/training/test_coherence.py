@@ -3,7 +3,7 @@
 import numpy as np
 
 from data.worlds.palette import COLOURS_RGB
-from training.coherence import colour_mask, num_components, one_object_share, palette_hues
+from training.coherence import colour_mask, num_components, one_object_share, outline_change, palette_hues
 
 HUES = palette_hues(COLOURS_RGB)
 
@@ -34,3 +34,11 @@ def test_the_share_counts_frames_with_exactly_one() -> None:
     whole, broken = _frame(("red", 5, 5, 8)), _frame(("red", 5, 5, 8), ("red", 40, 40, 8))
     clips = [np.stack([whole, whole]), np.stack([whole, broken])]
     assert one_object_share(clips, ["red", "red"], HUES) == 0.75
+
+
+def test_an_outline_that_only_moves_does_not_change() -> None:
+    moving = np.stack([_frame(("red", 5 + 3 * step, 5 + 2 * step, 10)) for step in range(6)])
+    assert outline_change(moving, "red", HUES) < 0.01
+    boiling = np.stack([_frame(("red", 20, 20, 10 + 4 * (step % 2))) for step in range(6)])
+    assert 0.4 < outline_change(boiling, "red", HUES) < 0.6
+    assert np.isnan(outline_change(moving, "blue", HUES))

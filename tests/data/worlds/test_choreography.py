@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data.worlds.camera import FrameSize, camera_pose
-from data.worlds.captions import CAMERAS, SHAPES, SIZES, Attributes
+from data.worlds.captions import CAMERAS, COUNTS, SHAPES, SIZES, Attributes
 from data.worlds.choreography import plan_shot
 
 DURATION_S = 2.25
@@ -12,8 +12,8 @@ DURATION_S = 2.25
 
 def plans(frame, motion):
     rng = np.random.default_rng(2)
-    for shape, size, camera in itertools.product(SHAPES, SIZES, CAMERAS):
-        attributes = Attributes("red", shape, size, motion, "white", camera)
+    for shape, size, camera, count in itertools.product(SHAPES, SIZES, CAMERAS, COUNTS):
+        attributes = Attributes("red", shape, size, motion, "white", camera, count)
         yield plan_shot(attributes, DURATION_S, 0.8, frame, rng)
 
 
@@ -22,10 +22,11 @@ class TestEveryMotionIsLargeEnoughToSee:
     @pytest.mark.parametrize(("motion", "sign"), [("slides left", -1), ("slides right", 1)])
     def test_slides(self, frame, motion, sign):
         for plan in plans(frame, motion):
-            first, last = (camera_pose(plan.attributes.camera, progress, frame) for progress in (0, 1))
+            seen = plan.attributes
+            first, last = (camera_pose(seen.camera, progress, frame, seen.count) for progress in (0, 1))
             end_m = np.array(plan.start_m) + np.array([plan.speed * DURATION_S, 0, 0])
             travel_px = last.project(end_m, frame)[0] - first.project(np.array(plan.start_m), frame)[0]
-            assert sign * travel_px > 16
+            assert sign * travel_px > (16 if seen.count == "one" else 8)
             assert plan.hop_speed == 0
 
     def test_falls(self, frame):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 
@@ -77,6 +78,22 @@ def test_object_alone_has_a_hue_and_it_is_the_asked_one(shoot, colour):
             name: abs((hue - colorsys.rgb_to_hsv(*rgb)[0] + 0.5) % 1 - 0.5) for name, rgb in COLOURS_RGB.items()
         }
         assert min(distances, key=lambda name: distances[name]) == colour
+
+
+@pytest.mark.parametrize("aspect", FRAMES)
+@pytest.mark.parametrize(("count", "num"), [("two", 2), ("three", 3)])
+def test_a_group_stays_inside_and_has_as_many_members_as_asked(shoot, aspect, count, num):
+    frame = FRAMES[aspect]
+    for shape, size, motion in itertools.product(SHAPES, SIZES, MOTIONS):
+        take = shoot(aspect, (0, 54, 107), shape=shape, size=size, motion=motion, count=count, backdrop=0.5)
+        left, top, right, bottom = take.boxes_px.T
+        assert min(left.min(), (frame.width - right).min()) >= 4, (shape, size, motion)
+        assert min(top.min(), (frame.height - bottom).min()) >= 0, (shape, size, motion)
+        for picture in take.frames:
+            parts, _ = cv2.connectedComponents(cv2.erode(object_mask(picture).astype(np.uint8), np.ones((2, 2))))
+            assert parts - 1 <= num
+    alone = shoot(aspect, (0,), shape="cylinder", count=count, motion="jumps")
+    assert cv2.connectedComponents(object_mask(alone.frames[0]).astype(np.uint8))[0] - 1 == num
 
 
 def test_sizes_are_clearly_distinct(shoot):

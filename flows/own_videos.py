@@ -1,0 +1,46 @@
+"""The recipe for a folder of the user's own videos."""
+
+import re
+from pathlib import Path
+
+from data.config import TrainedCaptionerConfig
+from flows.home import home
+from flows.presets import demo
+from flows.recipes import Recipe
+from model.errors import ConfigError
+
+
+def own_videos(source: Path, name: str | None = None, base: Recipe | None = None) -> Recipe:
+    """The line on a folder of the user's own videos, otherwise with the settings of `base` (the demo's).
+
+    Captions beside the videos train a captioner for the rest. Without any, the captioner that the demo trained is
+    used when there is one; a recipe may name another (`--caption.backend.kind transformers`).
+    """
+    folder = re.sub(r"[^A-Za-z0-9._-]+", "-", source.absolute().name).strip("-._") or "videos"
+    base, title = base or demo(), name or folder
+    transformer = base.transformer.model_copy(update={"recipe": title, "prompt_expander": ""})
+    recipe = base.model_copy(update={"name": title, "source": source, "films": None, "transformer": transformer})
+    if _has_captions(source):
+        return recipe
+    demo_captioner = home() / "demo" / "captioner"
+    backend = TrainedCaptionerConfig(folder=demo_captioner) if demo_captioner.exists() else TrainedCaptionerConfig()
+    caption = recipe.caption.model_copy(update={"backend": backend})
+    return recipe.model_copy(update={"captioner": None, "caption": caption})
+
+
+def check_captions(recipe: Recipe) -> None:
+    """Says before the work begins that nothing in the recipe could caption the clips.
+
+    Raises:
+        ConfigError: no captioner is trained, none is named, and no captions lie beside the videos.
+    """
+    backend = recipe.caption.backend
+    if recipe.captioner is None and isinstance(backend, TrainedCaptionerConfig) and backend.folder is None:
+        raise ConfigError(
+            f"no video in {recipe.source} has captions beside it and no captioner is there; run `skyloom demo` first, "
+            "name one with --caption.backend.kind (captioner, transformers, endpoint), or add NAME.txt files"
+        )
+
+
+def _has_captions(source: Path) -> bool:
+    return source.is_dir() and any(any(source.rglob(pattern)) for pattern in ("*.captions.json", "*.txt"))
