@@ -54,12 +54,12 @@ def tiny() -> Recipe:
 def starter() -> Recipe:
     """The best model of the embedded world that two cores train in 150 minutes; its weights come with Skyloom.
 
-    Twice the demo's resolution, up to three objects in a scene, four times the data.
+    Twice the demo's resolution, up to three objects in a scene, three times the data.
     """
     goals = {"colour": 0.97, "shape": 0.93, "size": 0.90, "motion": 0.93, "camera": 0.90, "count": 0.90, "all": 0.75}
     return Recipe(
         name="starter",
-        films=FilmsConfig(num_films=120, max_count=3, scale=2),
+        films=FilmsConfig(num_films=120, max_count=3, scale=1.5),
         curate=CurateConfig(ingest=IngestConfig(buckets=("112x112x16", "160x96x16", "96x160x16"))),
         captioner=CaptionerTraining(schedule=Schedule(num_steps=700, batch_size=32, lr=2e-3), side_px=96),
         autoencoder=AutoencoderTraining(
