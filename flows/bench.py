@@ -25,6 +25,10 @@ BENCHMARKS: dict[str, str] = {
     "attention": "flows.benchmarks:attention",
     "autoencoder": "flows.autoencoder_bench:autoencoder",
     "demo": "flows.benchmarks:demo",
+    "rolling": "flows.rolling_bench:rolling",
+    "starter": "flows.starter_bench:starter",
+    "starter-sizes": "flows.starter_bench:sizes",
+    "starter-steps": "flows.starter_bench:steps",
     "tasks": "flows.task_bench:tasks",
     "training-step": "flows.benchmarks:training_step",
 }

@@ -3,7 +3,11 @@
 import os
 from pathlib import Path
 
+import model
 from data.workspace import Workspace
+
+STARTER = Path(next(iter(model.__path__))) / "starter"
+"""The weights that come with Skyloom: what commands use where no model was trained yet."""
 
 
 def home() -> Path:
@@ -19,3 +23,9 @@ def services_folder() -> Path:
 def workspace(folder: Path | None, name: str) -> Workspace:
     """The workspace at `folder`, or the one called `name` under `home()`; its root is absolute."""
     return Workspace((folder or home() / name).absolute())
+
+
+def best_run() -> Workspace:
+    """The workspace of the starter where one was trained here, else of the demo."""
+    starter = workspace(None, "starter")
+    return starter if (starter.evaluation / "results.json").is_file() else workspace(None, "demo")

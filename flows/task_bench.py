@@ -1,4 +1,4 @@
-"""Every task of the model against its naive baseline, on held-out clips of the last demo."""
+"""Every task of the model against its naive baseline, on held-out clips of the starter's run, else of the demo's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from data.workspace import Workspace
 from data.worlds.captions import Attributes, dense_caption
 from data.worlds.palette import COLOURS_RGB
 from flows.bench import Measurement
-from flows.home import workspace
+from flows.home import best_run
 from model.pipeline import SkyloomPipeline
 from model.plan import Task
 from model.runner import finish
@@ -29,9 +29,8 @@ from training.seams import (
     value_ratio,
     velocity_error,
 )
-from training.truth import shown_values, truth_of_clips
+from training.truth import truth_of_clips
 
-BUCKET = "64x64x16"
 NUM_CLIPS, NUM_EDITS = 24, 24
 HUES = palette_hues(COLOURS_RGB)
 STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -55,16 +54,18 @@ class Scene:
 
 
 class Studio:
-    """The demo's model, its held-out clips and its judge."""
+    """A run's model, its held-out clips in the square bucket, and its judge."""
 
     def __init__(self, place: Workspace) -> None:
         self.pipeline = SkyloomPipeline.from_pretrained(place.pipeline)
         known = kept_rows(place)
         truth = truth_of_clips(place, known)
-        self.probe = Probe.load(place.evaluation / "probe.safetensors", shown_values(truth))
-        rows = [row for row in known if row["bucket"] == BUCKET]
+        self.probe = Probe.load(place.evaluation / "probe.safetensors")
+        shapes = [VideoShape.parse(bucket) for bucket in self.pipeline.facts.trained_buckets]
+        self.shape = min(shapes, key=lambda shape: abs(shape.width - shape.height))
+        rows = [row for row in known if row["bucket"] == self.shape.bucket]
         unseen = [row for row in rows if row["clip_id"] in truth and is_held_out(row["clip_id"], VALIDATION_FRACTION)]
-        chosen = load_clips(place.root, unseen)[BUCKET]
+        chosen = load_clips(place.root, unseen)[self.shape.bucket]
         pairs = zip(chosen.rows, chosen.frames, strict=True)
         self.scenes = [Scene(video, truth[row["clip_id"]]) for row, video in pairs]
 
@@ -79,7 +80,7 @@ class Studio:
 
 def tasks() -> dict[str, Measurement]:
     """Seams of extensions, loops and joins; edits that leave the rest alone; blends that turn one way."""
-    studio = Studio(workspace(None, "demo"))
+    studio = Studio(best_run())
     return extensions(studio) | loops(studio) | joins(studio) | blends(studio) | edits(studio)
 
 
@@ -102,8 +103,7 @@ def loops(studio: Studio) -> dict[str, Measurement]:
     rings: list[tuple[float, float]] = []
     plain: list[tuple[float, float]] = []
     for seed, scene in enumerate(studio.scenes[:NUM_CLIPS]):
-        shape = VideoShape.parse(BUCKET)
-        for kept, task in ((rings, Loop(scene.prompt, shape)), (plain, Generate(scene.prompt, shape))):
+        for kept, task in ((rings, Loop(scene.prompt, studio.shape)), (plain, Generate(scene.prompt, studio.shape))):
             twice, seam = as_ring(studio.make(task, seed))
             kept.append((value_ratio(twice, seam), motion_ratio(twice, seam)))
     rows = {}

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Condition = Literal["full", "no_text"]
-"""Under all that is given; with the negative prompt (or none) in place of the prompt."""
+Condition = Literal["full", "no_text", "no_history"]
+"""Under all that is given; with the negative prompt (or none) in place of the prompt; with noise for given frames."""
 
 Ask = Callable[[Condition], Tensor]
 """The velocity `B C T H W` under a condition, at the step's latents and noise levels."""
@@ -62,6 +62,26 @@ class ZeroStarGuidance:
         without = ask("no_text")
         fit = (full * without).flatten(1).sum(1) / without.square().flatten(1).sum(1).clamp_min(1e-8)
         return (self.scale - 1) * (full - fit.view(-1, 1, 1, 1, 1) * without)
+
+
+@dataclass(frozen=True)
+class HistoryGuidance:
+    """Away from the velocity that does not see the given frames. Source: History Guidance (arXiv 2502.06764)."""
+
+    scale: float
+
+    def delta(self, ask: Ask, sigma: float) -> Float[Tensor, "b c t h w"] | None:
+        """`(scale - 1) * (full - without)`."""
+        del sigma
+        return None if self.scale == 1 else (self.scale - 1) * (ask("full") - ask("no_history"))
+
+
+def without_history(x: Tensor, sigma: Float[Tensor, "b t"]) -> tuple[Tensor, Tensor]:
+    """Latents `B C T H W` and levels in which every given frame (level 0) is noise; the same noise at every call."""
+    is_given = sigma == 0
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+    hidden = torch.where(is_given[:, None, :, None, None], noise, x)
+    return hidden, torch.where(is_given, torch.ones_like(sigma), sigma)
 
 
 def guided(ask: Ask, guidances: Sequence[Guidance], sigma: float) -> Float[Tensor, "b c t h w"]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from model.autoencoder import VideoAutoencoder
 from model.config import Config
 from model.errors import CheckpointError, ConfigError
-from model.guidance import Condition
+from model.guidance import Condition, without_history
 from model.pixels import to_frames, to_video
 from model.plan import Script, Task, Video
 from model.runner import SamplingDefaults, TaskRunner, finish
@@ -213,8 +213,10 @@ class SkyloomPipeline(TaskRunner, DiffusionPipeline):
             asked_mask = asked_mask.unflatten(0, (len(scripts), num_prompts))
 
         def velocity(x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
+            if condition == "no_history":
+                x, sigma = without_history(x, sigma)
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                if condition == "full":
+                if condition != "no_text":
                     return self.transformer(x, sigma, asked_states, asked_mask, frames).float()
                 return self.transformer(x, sigma, *avoided).float()
 

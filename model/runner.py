@@ -10,7 +10,7 @@ from torch import Tensor
 
 from model.errors import ConfigError
 from model.flow_edit import flow_edit
-from model.guidance import ClassifierFreeGuidance, Guidance
+from model.guidance import ClassifierFreeGuidance, Guidance, HistoryGuidance, ZeroStarGuidance
 from model.plan import Plan, Script, Task, Video
 from model.sampling import SamplingOptions, SamplingProgress, Velocity, sample, seeded_noise, sigma_schedule
 from model.shapes import LatentShape, VideoShape
@@ -122,7 +122,12 @@ class TaskRunner:
     def guidances(self, options: SamplingOptions) -> list[Guidance]:
         """The guidances of a sampling."""
         scale = self.defaults.guidance_scale if options.guidance_scale is None else options.guidance_scale
-        return [ClassifierFreeGuidance(scale)]
+        by_text: Guidance = (
+            ZeroStarGuidance(scale)
+            if options.guidance == "zero_star"
+            else ClassifierFreeGuidance(scale, options.guidance_low, options.guidance_high)
+        )
+        return [by_text, HistoryGuidance(options.history_scale)]
 
 
 def ring_shifts(num_steps: int, num_frames: int, seed: int) -> Int[Tensor, " s"]:

@@ -21,6 +21,9 @@ from model.guidance import Condition, Guidance, guided
 Velocity = Callable[[Tensor, Tensor, Condition], Tensor]
 """Maps (latents `B C T H W`, noise levels `B T`, condition) to the velocity."""
 
+GuidanceKind = Literal["cfg", "zero_star"]
+"""Plain classifier-free guidance; CFG-Zero*, against a scaled velocity."""
+
 Solver = Literal["euler", "heun", "multistep"]
 """First order; second order with two evaluations a step; second order that remembers the step before."""
 
@@ -30,6 +33,10 @@ class SamplingOptions(Config):
 
     num_steps: int | None = Field(default=None, ge=1, le=1000)
     guidance_scale: float | None = Field(default=None, ge=0, le=50)
+    guidance: GuidanceKind = "cfg"
+    guidance_low: float = Field(default=0.0, ge=0, le=1, description="noise level from which the prompt guides")
+    guidance_high: float = Field(default=1.0, ge=0, le=1, description="noise level up to which it does")
+    history_scale: float = Field(default=1.0, ge=0, le=20, description="guidance by given frames; 1 is none")
     negative_prompt: str = ""
     solver: Solver = "euler"
 
@@ -103,7 +110,7 @@ def sample(
     for step in range(len(sigmas) - 1):
         now, following = levels[step], levels[step + 1]
         if bool((now > following).any()):
-            moved = rule.advance(x, now, following, 0 if shifts is None else int(shifts[step]))
+            moved = rule.advance(x, now, following, None if shifts is None else int(shifts[step]))
             x = _hold_known(moved, noise, following, start)
         yield SamplingProgress(step + 1, len(sigmas) - 1)
     return x
@@ -116,7 +123,7 @@ class _Rule:
         self._velocity, self._guidances, self._solver = velocity, guidances, solver
         self._before: tuple[Tensor, Tensor] | None = None
 
-    def advance(self, x: Tensor, now: Float[Tensor, " t"], following: Float[Tensor, " t"], shift: int) -> Tensor:
+    def advance(self, x: Tensor, now: Float[Tensor, " t"], following: Float[Tensor, " t"], shift: int | None) -> Tensor:
         """The latents at the following levels."""
         length = (following - now)[:, None, None].to(x)
         v = self._guided(x, now, shift)
@@ -134,7 +141,25 @@ class _Rule:
         ratio = torch.where(length_before < 0, length / length_before.clamp_max(-1e-6), 0.0)
         return v + 0.5 * ratio * (v - v_before)
 
-    def _guided(self, x: Tensor, levels: Float[Tensor, " t"], shift: int) -> Tensor:
+    def _guided(self, x: Tensor, levels: Float[Tensor, " t"], shift: int | None) -> Tensor:
+        """The guided velocity; of a ring, from two views half a turn apart.
+
+        Each frame counts most where it lies far from the view's ends, so that every pair of neighbours is seen as one.
+        """
+        if shift is None:
+            return self._seen(x, levels, 0)
+        num_frames = x.shape[2]
+        place = torch.arange(num_frames)
+        trust = torch.minimum(place, num_frames - 1 - place) + 0.5
+        views = (shift, shift + num_frames // 2)
+        weights = torch.stack([trust.roll(-view) for view in views])
+        weights = (weights / weights.sum(dim=0))[:, :, None, None].to(x)
+        return sum(
+            (w * self._seen(x, levels, view) for w, view in zip(weights, views, strict=True)), torch.zeros_like(x)
+        )
+
+    def _seen(self, x: Tensor, levels: Float[Tensor, " t"], shift: int) -> Tensor:
+        """The guided velocity of the latents rolled by so many frames, rolled back."""
         turned, rows = x.roll(shift, 2), _rows(levels.roll(shift), x)
         v = guided(lambda condition: self._velocity(turned, rows, condition), self._guidances, float(levels.max()))
         return v.roll(-shift, 2)

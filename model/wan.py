@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
 from model.errors import CheckpointError, ConfigError
-from model.guidance import Condition
+from model.guidance import Condition, without_history
 from model.pixels import to_frames, to_video
 from model.plan import Script, Video
 from model.runner import SamplingDefaults, TaskRunner
@@ -137,7 +137,9 @@ class WanModel(TaskRunner):
 
         @torch.no_grad()
         def velocity(x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
-            text = asked if condition == "full" else avoided
+            if condition == "no_history":
+                x, sigma = without_history(x, sigma)
+            text = avoided if condition == "no_text" else asked
             return self.transformer(x.to(self.transformer.dtype), self._timestep(x, sigma), text).sample.float()
 
         return velocity

@@ -24,6 +24,7 @@ from training.checkpoint import (
 )
 from training.clips import ClipSet, clips_digest, is_held_out, kept_rows, load_clips
 from training.config import AutoencoderTraining
+from training.latents import halved, masked, noisy, roughness
 from training.optim import make_optimizers, set_rates, update
 from training.progress import StepProgress
 
@@ -123,20 +124,28 @@ def train_step(
         with torch.set_grad_enabled(not is_tail):
             posterior = network.encode(video)
             latents = posterior.sample(generator)
-        decoded = network.decode(noisy(latents, config.max_latent_noise, generator) if is_tail else latents)
+        decoded = network.decode(corrupted(latents, config, generator, is_tail=is_tail))
+        regular = latents.new_zeros(()) if is_tail else regularisation(network, config, latents, video)
     loss, mse = reconstruction_loss(decoded.float(), video, posterior, config)
-    update(optimizers, loss, network, max_grad_norm=1.0)
+    update(optimizers, loss + regular, network, max_grad_norm=1.0)
     return {"loss": loss.item(), "psnr_db": psnr_db(mse.item())}
 
 
-def noisy(latents: Tensor, most: float, generator: torch.Generator) -> Tensor:
-    """Latents with noise of up to `most` deviations, a level per clip: decoders learn to mend what a sampler leaves.
+def corrupted(latents: Tensor, config: AutoencoderTraining, generator: torch.Generator, *, is_tail: bool) -> Tensor:
+    """What the decoder is given: noisy latents at the end, else latents of which a share of the cells is hidden."""
+    if is_tail:
+        return noisy(latents, config.max_latent_noise, generator)
+    return masked(latents, config.masked_cells, generator) if config.masked_cells else latents
 
-    Source: the decoder of LTX-Video (arXiv 2501.00103) takes the last denoising step likewise.
-    """
-    level = most * torch.rand(len(latents), 1, 1, 1, 1, generator=generator)
-    deviation = latents.std(dim=(0, 2, 3, 4), keepdim=True)
-    return latents + level * deviation * torch.randn(latents.shape, generator=generator)
+
+def regularisation(network: VideoAutoencoder, config: AutoencoderTraining, latents: Tensor, video: Tensor) -> Tensor:
+    """The weighted sum of what keeps latents easy to diffuse."""
+    total = latents.new_zeros(())
+    if config.roughness_weight:
+        total = total + config.roughness_weight * roughness(latents.float())
+    if config.scale_weight:
+        total = total + config.scale_weight * functional.l1_loss(network.decode(halved(latents)), halved(video))
+    return total
 
 
 def reconstruction_loss(

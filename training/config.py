@@ -55,6 +55,11 @@ class AutoencoderTraining(Config):
     mse_weight: float = 0.5
     difference_weight: float = Field(default=0.5, description="Weight of the L1 error of frame differences")
     kl_weight: float = 1e-4
+    roughness_weight: float = Field(default=0, ge=0, description="Weight of 1 - correlation of neighbouring cells")
+    scale_weight: float = Field(
+        default=0, ge=0, description="Weight of scale equivariance: halved latents, halved video"
+    )
+    masked_cells: float = Field(default=0, ge=0, lt=1, description="Share of latent cells that the decoder is denied")
     noisy_tail: float = Field(
         default=0, ge=0, lt=1, description="Last share of the steps: the decoder alone, on noisy latents"
     )

@@ -3,12 +3,14 @@
 It sees real clips through the autoencoder half of the time: it judges content, not the autoencoder's softness.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -21,6 +23,7 @@ from training.progress import StepProgress
 Attributes = Mapping[str, str]
 Vocabulary = dict[str, tuple[str, ...]]
 MUON_LR = 0.02
+HEADER_KEY = "skyloom"
 
 
 class Probe(nn.Module):
@@ -28,7 +31,7 @@ class Probe(nn.Module):
 
     def __init__(self, vocabulary: Vocabulary, dim: int = 128, side_px: int = SIDE_PX) -> None:
         super().__init__()
-        self.vocabulary, self.side_px = vocabulary, side_px
+        self.vocabulary, self.dim, self.side_px = vocabulary, dim, side_px
         self.stem = ClipStem(dim)
         self.pool = nn.Sequential(nn.Linear(dim, 2 * dim), nn.SiLU())
         self.heads = nn.ModuleDict({name: nn.Linear(4 * dim, len(values)) for name, values in vocabulary.items()})
@@ -65,14 +68,17 @@ class Probe(nn.Module):
         return prepare(clips, self.side_px)
 
     def save(self, path: Path) -> None:
-        """Write the weights as safetensors."""
+        """Write the weights as safetensors, with what they are for in the header."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, path)
+        facts = {"vocabulary": self.vocabulary, "dim": self.dim, "side_px": self.side_px}
+        weights = {name: value.contiguous() for name, value in self.state_dict().items()}
+        save_file(weights, path, metadata={HEADER_KEY: json.dumps(facts)})
 
     @classmethod
-    def load(cls, path: Path, vocabulary: Vocabulary, side_px: int = SIDE_PX) -> Self:
-        """The probe whose weights lie at `path`."""
-        probe = cls(vocabulary, side_px=side_px)
+    def load(cls, path: Path) -> Self:
+        """The probe that `save` wrote to `path`."""
+        with safe_open(path, framework="pt") as file:
+            probe = cls(**json.loads(file.metadata()[HEADER_KEY]))
         probe.load_state_dict(load_file(path))
         return probe.eval()
 

@@ -1,9 +1,31 @@
-"""Where the model of a run is registered: what `generate` and `serve` need to find it."""
+"""Which model a command uses: the champion of a run, or the starter weights where nothing was trained yet."""
+
+from pathlib import Path
 
 from data.workspace import Workspace
+from flows.home import STARTER, workspace
 from flows.recipes import remembered
 from model.errors import RegistryError
+from model.pipeline import FACTS_FILE
+from serving.engine import LoadedModel
+from serving.loader import load_model
+from serving.registry import ModelRegistry, RegisteredModel
 from training.config import RegistryConfig
+
+
+def load_champion(folder: Path | None) -> LoadedModel:
+    """The champion of the run in `folder`, else of the demo, else the starter.
+
+    Raises:
+        RegistryError: the run has no champion, or there is neither a run nor a starter.
+    """
+    place = workspace(folder, "demo")
+    if folder is None and not has_registry(place) and (STARTER / FACTS_FILE).is_file():
+        return load_model(RegisteredModel("starter", "1", "", ""), STARTER)
+    require_registry(place)
+    registry = ModelRegistry(place.tracking_uri)
+    found = registry.resolve(model_name(place), "champion")
+    return load_model(found, registry.fetch(found))
 
 
 def model_name(place: Workspace) -> str:
@@ -12,7 +34,16 @@ def model_name(place: Workspace) -> str:
     return recipe.registry.name if recipe else RegistryConfig().name
 
 
+def has_registry(place: Workspace) -> bool:
+    """Whether a run registered anything there; MLflow itself would make an empty database on looking."""
+    return (place.mlflow / "mlflow.db").exists()
+
+
 def require_registry(place: Workspace) -> None:
-    """Looks before MLflow does: it would make an empty database where there is none."""
-    if not (place.mlflow / "mlflow.db").exists():
+    """Passes where a run registered a model.
+
+    Raises:
+        RegistryError: none did.
+    """
+    if not has_registry(place):
         raise RegistryError(f"{place.root} holds no model yet; run `skyloom demo`, or name a --workspace that does")

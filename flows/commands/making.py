@@ -11,20 +11,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.conform import conformed_image, conformed_video
-from data.prompts import expander
+from data.prompt_models import RewriterConfig, RulesConfig, load_rewriter
+from data.prompts import Expand, as_it_is
 from data.video import write_mp4
-from data.workspace import Workspace
-from flows.commands.champion import model_name, require_registry
+from flows.commands.champion import load_champion
 from flows.commands.flags import Flags
-from flows.home import workspace
 from model.errors import ConfigError
 from model.plan import Task
-from model.sampling import SamplingOptions, Solver
+from model.sampling import GuidanceKind, SamplingOptions, Solver
 from model.shapes import VideoShape
-from serving.engine import LoadedModel
 from serving.limits import ModelFacts, shape_of
-from serving.loader import load_model
-from serving.registry import ModelRegistry
 
 MAX_VIDEO_PX = 2**26
 
@@ -42,22 +38,27 @@ class MakeFlags(Flags):
     guidance_scale: float | None = Field(default=None, ge=0, le=50, description="how strongly the prompt leads")
     solver: Solver = Field(default="euler", description="euler, heun or multistep")
     negative_prompt: str = Field(default="", description="what the video should not show")
+    guidance: GuidanceKind = Field(default="cfg", description="cfg, or zero_star (CFG-Zero*)")
+    history_scale: float = Field(default=1.0, ge=0, le=20, description="how strongly given frames lead; 1 is plain")
+    rewriter: RewriterConfig = Field(
+        default=RulesConfig(), description="who rewrites short prompts: rules, a transformers model or an endpoint"
+    )
     expand: bool = Field(default=True, description="whether short prompts are put into the form of the captions")
     workspace: Path | None = Field(
-        default=None, description="the run whose champion is used; artifacts/demo when not given"
+        default=None,
+        description="the run whose champion is used; artifacts/demo when not given, else the starter",
     )
 
 
 class Materials:
     """A user's files, as frames that the loaded model can take."""
 
-    def __init__(self, facts: ModelFacts, size: str | None = None, *, expand: bool = True) -> None:
-        self.facts, self._size = facts, size
-        self._expand = expander(facts.prompt_expander if expand else "")
+    def __init__(self, facts: ModelFacts, size: str | None = None, rewrite: Expand = as_it_is) -> None:
+        self.facts, self._size, self._rewrite = facts, size, rewrite
 
     def prompt(self, text: str, like: str = "") -> str:
         """A prompt as the model is given it; what it leaves open is as in `like`."""
-        return self._expand(text, like)
+        return self._rewrite(text, like)
 
     @property
     def shapes(self) -> list[VideoShape]:
@@ -100,14 +101,17 @@ def make(flags: MakeFlags, size: str | None, order: Callable[[Materials], Task])
     if flags.out.suffix != ".mp4":
         raise ConfigError(f"-o {str(flags.out)!r} must end in .mp4: H.264 in MP4 is what is written")
     console = Console(highlight=False)
-    with console.status("loading the champion"):
-        loaded = _champion(workspace(flags.workspace, "demo"))
+    with console.status("loading the model"):
+        loaded = load_champion(flags.workspace)
     facts = loaded.facts
-    task = order(Materials(facts, size, expand=flags.expand))
+    rewrite = load_rewriter(flags.rewriter, facts.prompt_expander) if flags.expand else as_it_is
+    task = order(Materials(facts, size, rewrite))
     seed = secrets.randbelow(2**31) if flags.seed is None else flags.seed
     options = SamplingOptions(
         num_steps=flags.num_steps or facts.num_steps,
         guidance_scale=facts.guidance_scale if flags.guidance_scale is None else flags.guidance_scale,
+        guidance=flags.guidance,
+        history_scale=flags.history_scale,
         negative_prompt=flags.negative_prompt,
         solver=flags.solver,
     )
@@ -116,13 +120,6 @@ def make(flags: MakeFlags, size: str | None, order: Callable[[Materials], Task])
     write_mp4(flags.out, frames, facts.fps)
     made = f"{frames.shape[2]}x{frames.shape[1]}, {len(frames)} frames at {facts.fps:g}/s, seed {seed}"
     console.print(f"{flags.out}: {made}, {facts.name} {facts.version}")
-
-
-def _champion(place: Workspace) -> LoadedModel:
-    require_registry(place)
-    registry = ModelRegistry(place.tracking_uri)
-    found = registry.resolve(model_name(place), "champion")
-    return load_model(found, registry.fetch(found))
 
 
 def _sampled(sampler: Generator[Any, None, list[np.ndarray]], console: Console) -> Sequence[np.ndarray]:

@@ -8,12 +8,10 @@ import pytest
 from PIL import Image
 
 from data.video import read_frames, write_mp4
-from flows.commands import making
+from flows.commands import champion
 from flows.commands.generate import animate, blend, edit, extend, generate, join, loop, storyboard
 from model.errors import ConfigError
 from model.tiny import save_tiny_pipeline
-from serving.loader import load_model
-from serving.registry import RegisteredModel
 
 Make = Callable[..., np.ndarray]
 
@@ -28,8 +26,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def made(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Runs a command and reads the file that it wrote."""
-    model = RegisteredModel("skyloom", "1", "", "dataset")
-    monkeypatch.setattr(making, "_champion", lambda place: load_model(model, folder))
+    monkeypatch.setenv("SKYLOOM_HOME", str(tmp_path))  # no run lies there, so the starter is taken: this folder
+    monkeypatch.setattr(champion, "STARTER", folder)
 
     def run(command: Callable[[str, list[str]], None], *words: object) -> np.ndarray:
         out = tmp_path / "out.mp4"

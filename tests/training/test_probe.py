@@ -27,6 +27,10 @@ def test_the_probe_learns_and_is_loaded_again(tmp_path: Path) -> None:
     schedule = Schedule(num_steps=40, batch_size=16, lr=3e-3, warmup_steps=2)
     fit_probe(probe, [Lesson(prepare(clips), truth)], schedule, tmp_path / "probe.jsonl")
     assert accuracy(probe.read(clips), truth)["all"] == 1
+    probe.save(tmp_path / "probe.safetensors")
+    loaded = Probe.load(tmp_path / "probe.safetensors")
+    assert loaded.read(clips) == probe.read(clips)
+    assert (loaded.vocabulary.keys(), loaded.side_px) == (VOCABULARY.keys(), probe.side_px)
 
 
 def test_accuracy_counts_each_attribute_and_all_together() -> None:

@@ -1,0 +1,71 @@
+"""Very long videos: how far they drift from how they began, made in overlapping windows against chained last frames."""
+
+from statistics import median
+
+import numpy as np
+
+from data.worlds.captions import Attributes, dense_caption
+from flows.bench import Measurement
+from flows.home import best_run
+from model.pipeline import SkyloomPipeline
+from model.plan import Task
+from model.runner import finish
+from model.sampling import SamplingOptions
+from model.shapes import VideoShape
+from model.tasks import Animate, Generate
+
+NUM_FRAMES, BLOCK_FRAMES = 512, 16
+OPTIONS = SamplingOptions(num_steps=8)
+SCENES = (
+    Attributes("red", "ball", "large", "jumps", "checkered", "stays still"),
+    Attributes("blue", "cube", "small", "jumps", "white", "stays still"),
+    Attributes("green", "cone", "large", "jumps", "dark", "stays still"),
+)
+
+
+def rolling() -> dict[str, Measurement]:
+    """The slope of the drift over 512 frames, per 100 frames, in grey levels."""
+    pipeline = SkyloomPipeline.from_pretrained(best_run().pipeline)
+    shapes = [VideoShape.parse(bucket) for bucket in pipeline.facts.trained_buckets]
+    shape = min(shapes, key=lambda shape: abs(shape.width - shape.height))
+    ours: list[float] = []
+    chained: list[float] = []
+    for seed, attributes in enumerate(SCENES):
+        prompt = dense_caption(attributes)
+        long = shape._replace(num_frames=NUM_FRAMES)
+        ours.append(drift_slope(make(pipeline, Generate(prompt, long), seed)))
+        chained.append(drift_slope(chain(pipeline, prompt, shape, seed)))
+    mine, theirs = median(ours), median(chained)
+    return {
+        "": Measurement(
+            what=f"drift over {NUM_FRAMES} frames, per 100 frames, median of {len(SCENES)} scenes",
+            ours=round(mine, 3), unit="levels", peer=round(theirs, 3), peer_name="chaining from the last frame",
+            goal="at most half of it", holds=2 * mine <= theirs,
+        )
+    }  # fmt: skip
+
+
+def make(pipeline: SkyloomPipeline, task: Task, seed: int) -> np.ndarray:
+    """One video."""
+    return finish(pipeline.run(task, seeds=[seed], options=OPTIONS))[0]
+
+
+def chain(pipeline: SkyloomPipeline, prompt: str, shape: VideoShape, seed: int) -> np.ndarray:
+    """The naive way: each part is animated from the last frame of the one before."""
+    video = make(pipeline, Generate(prompt, shape), seed)
+    while len(video) < NUM_FRAMES:
+        part = make(pipeline, Animate(video[-1], prompt, shape.num_frames + 1), seed + len(video))
+        video = np.concatenate([video, part[1:]])
+    return video[:NUM_FRAMES]
+
+
+def drift_slope(video: np.ndarray) -> float:
+    """How fast a video of one unmoving scene leaves its beginning, in grey levels per 100 frames; never below 0.
+
+    Blocks of frames are compared with the first by the median over time of each pixel, which moving things leave out.
+    """
+    blocks = video[: len(video) // BLOCK_FRAMES * BLOCK_FRAMES].reshape(-1, BLOCK_FRAMES, *video.shape[1:])
+    scenes = np.median(blocks, axis=1).astype(np.float64)
+    distances = np.abs(scenes - scenes[0]).mean(axis=(1, 2, 3))
+    frames = np.arange(len(scenes)) * BLOCK_FRAMES
+    return max(0.0, 100 * float(np.polyfit(frames, distances, 1)[0]))

@@ -1,0 +1,144 @@
+"""What the starter reached: adherence with its bounds, sizes and lengths it never trained on, few sampling steps."""
+
+import json
+import time
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data.workspace import Workspace
+from data.worlds.captions import heldout_prompts
+from flows.bench import Measurement
+from flows.home import workspace
+from model.errors import StageError
+from model.pipeline import SkyloomPipeline
+from model.runner import finish
+from model.sampling import SamplingOptions
+from model.shapes import VideoShape
+from training.clips import kept_rows
+from training.judge import wilson_interval
+from training.probe import Attributes, Probe, accuracy
+from training.truth import largest_count, truth_of_clips
+
+NEW_SIZES = ("64x64x16", "96x96x16", "128x128x16", "160x160x16", "144x96x16", "96x144x16", "160x96x32", "112x112x8")
+NUM_PROMPTS, BATCH = 48, 8
+FEW_STEPS, MANY_STEPS = 4, 20
+SEED = 4321
+
+
+class Studio(NamedTuple):
+    """The trained starter, its judge, and prompts that it never saw."""
+
+    pipeline: SkyloomPipeline
+    probe: Probe
+    prompts: list[str]
+    asked: list[Attributes]
+
+    def all_right(self, shape: VideoShape, options: SamplingOptions | None = None) -> float:
+        """The share of the prompts whose video of this shape the probe finds right in every attribute."""
+        videos: list[np.ndarray] = []
+        for start in range(0, len(self.prompts), BATCH):
+            prompts = self.prompts[start : start + BATCH]
+            seeds = [SEED + start + place for place in range(len(prompts))]
+            videos += finish(self.pipeline.generate(prompts, shape, seeds=seeds, options=options))
+        wanted = [{name: asked[name] for name in self.probe.vocabulary} for asked in self.asked]
+        return accuracy(self.probe.read(videos), wanted)["all"]
+
+
+def open_studio(place: Workspace, num_prompts: int = NUM_PROMPTS) -> Studio:
+    """The starter of a finished run.
+
+    Raises:
+        StageError: the run has not finished.
+    """
+    if not (place.evaluation / "results.json").is_file():
+        raise StageError(f"{place.root} holds no evaluated starter; run `skyloom demo --preset starter --name starter`")
+    truth = truth_of_clips(place, kept_rows(place))
+    probe = Probe.load(place.evaluation / "probe.safetensors")
+    pairs = heldout_prompts(num_prompts, SEED, largest_count(truth))
+    pipeline = SkyloomPipeline.from_pretrained(place.pipeline)
+    return Studio(pipeline, probe, [text for text, _ in pairs], [asdict(attributes) for _, attributes in pairs])
+
+
+def starter() -> dict[str, Measurement]:
+    """Adherence and looks as the run's own evaluation found them."""
+    place = workspace(None, "starter")
+    results: dict[str, Any] = json.loads((place.evaluation / "results.json").read_text())
+    rows = {name: _adherence_row(name, score, results) for name, score in results["adherence"].items()}
+    for name, what in (("outline", "change of outlines from frame to frame"), ("frechet", "Frechet distance")):
+        score = results[name]
+        limit = f"at most {score['limit']:g}x of real clips"
+        rows[name] = Measurement(
+            what=what, ours=round(score["generated"], 4), unit="", peer=round(score["real"], 4), peer_name="real clips",
+            goal=limit, holds=score["generated"] <= score["limit"] * score["real"],
+        )  # fmt: skip
+    coherence = results["coherence"]
+    rows["one object"] = _percent(
+        "frames of one object that show one patch of its colour", coherence["generated"], coherence["real"],
+        "real clips", f"at least {100 * coherence['goal']:.0f} %", holds=coherence["generated"] >= coherence["goal"],
+    )  # fmt: skip
+    return rows
+
+
+def _adherence_row(name: str, score: dict[str, Any], results: dict[str, Any]) -> Measurement:
+    low, high = (100 * end for end in score["interval"])
+    what = f"probe finds the right {name} in {results['num_prompts']} unseen prompts ({low:.1f} to {high:.1f})"
+    goal = f"at least {100 * score['goal']:.0f} %" if score["goal"] else "none"
+    row = _percent(what, score["generated"], score["ceiling"], "real clips through the autoencoder", goal,
+                   holds=score["generated"] >= (score["goal"] or 0))  # fmt: skip
+    return row.model_copy(update={"details": {"floor": score["floor"], "real": score["real"]}})
+
+
+def sizes() -> dict[str, Measurement]:
+    """All attributes right together, at sizes and lengths never trained, against trained sizes."""
+    studio = open_studio(workspace(None, "starter"))
+    trained = float(
+        np.mean([studio.all_right(VideoShape.parse(name)) for name in studio.pipeline.facts.trained_buckets])
+    )
+    rows = {}
+    for name in NEW_SIZES:
+        share = studio.all_right(VideoShape.parse(name))
+        low, high = (100 * end for end in wilson_interval(share, len(studio.prompts)))
+        what = f"all attributes right at {name}, never trained, {len(studio.prompts)} prompts ({low:.0f} to {high:.0f})"
+        rows[name] = _percent(
+            what, share, trained, "trained sizes", "at most 10 points below", holds=share >= trained - 0.1
+        )
+    return rows
+
+
+def steps() -> dict[str, Measurement]:
+    """All attributes right together and seconds a video, with few and with many sampling steps."""
+    studio = open_studio(workspace(None, "starter"), num_prompts=96)
+    shape = VideoShape.parse(studio.pipeline.facts.trained_buckets[0])
+    many, many_s = _timed(studio, shape, SamplingOptions(num_steps=MANY_STEPS))
+    rows = {}
+    for name, options in few_step_options().items():
+        share, seconds = _timed(studio, shape, options)
+        what = f"all attributes right with {options.num_steps} steps ({name}), {seconds:.2f} s a video"
+        row = _percent(what, share, many, f"{MANY_STEPS} Euler steps, {many_s:.2f} s a video", "at least 95 % of it",
+                       holds=share >= 0.95 * many)  # fmt: skip
+        rows[name] = row
+    return rows
+
+
+def few_step_options() -> dict[str, SamplingOptions]:
+    """Ways to sample with few network evaluations."""
+    return {
+        "euler 8": SamplingOptions(num_steps=8),
+        "euler 4": SamplingOptions(num_steps=FEW_STEPS),
+        "multistep 4": SamplingOptions(num_steps=FEW_STEPS, solver="multistep"),
+    }
+
+
+def _timed(studio: Studio, shape: VideoShape, options: SamplingOptions) -> tuple[float, float]:
+    began = time.perf_counter()
+    share = studio.all_right(shape, options)
+    return share, (time.perf_counter() - began) / len(studio.prompts)
+
+
+def _percent(what: str, ours: float, peer: float, peer_name: str, goal: str, *, holds: bool) -> Measurement:
+    return Measurement(
+        what=what, ours=round(100 * ours, 1), unit="%", peer=round(100 * peer, 1), peer_name=peer_name, goal=goal,
+        holds=holds,
+    )  # fmt: skip
