@@ -68,6 +68,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "edit": Command("flows.commands.generate:edit", "change a video to what a prompt says"),
         "storyboard": Command("flows.commands.generate:storyboard", "make one video of several scenes"),
         "serve": Command("flows.commands.serve:serve", "serve the champion behind the OpenAI Videos API"),
+        "export": Command("flows.commands.export:export", "write a run's model as small weights with a model card"),
     },
     "The machine": {
         "doctor": Command("flows.commands.doctor:doctor", "what this machine has and lacks"),

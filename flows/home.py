@@ -3,11 +3,7 @@
 import os
 from pathlib import Path
 
-import model
 from data.workspace import Workspace
-
-STARTER = Path(next(iter(model.__path__))) / "starter"
-"""The weights that come with Skyloom: what commands use where no model was trained yet."""
 
 
 def home() -> Path:

@@ -19,8 +19,13 @@ def demo() -> Recipe:
     """The whole line on films of the embedded world, within 15 minutes on two cores."""
     gate = {"colour": 0.8, "size": 0.75, "camera": 0.75, "motion": 0.75, "shape": 0.4}
     encode = EncodeConfig(num_actors=2, num_threads=1)  # decoding runs on one core: two actors keep two busy
-    transformer = TransformerTraining(prompt_expander="tabletop")
-    return Recipe(name="demo", encode=encode, transformer=transformer, registry=RegistryConfig(minimum=gate))
+    return Recipe(
+        name="demo",
+        encode=encode,
+        transformer=TransformerTraining(prompt_expander="tabletop"),
+        evaluation=EvaluationConfig(num_starter_samples=4),
+        registry=RegistryConfig(minimum=gate),
+    )
 
 
 def tiny() -> Recipe:

@@ -166,7 +166,7 @@ def _share(value: float) -> float:
 def _samples(samples: list[dict[str, Any]], workspace: Workspace) -> list[dict[str, Any]]:
     shown = []
     for sample in samples[:MOST_SAMPLES]:
-        pictures = {side: _locate(sample.get(side), workspace) for side in ("video", "real")}
+        pictures = {side: _locate(sample.get(side), workspace) for side in ("video", "starter", "real")}
         if pictures["video"]:
             embedded = {side: _embed(path) if path else None for side, path in pictures.items()}
             shown.append({"prompt": sample["prompt"], **embedded})

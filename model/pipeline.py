@@ -83,8 +83,11 @@ class SkyloomPipeline(TaskRunner, DiffusionPipeline):
 
     def save(self, folder: Path) -> str:
         """Write weights, then the facts with the weights' digest, which is returned."""
+        facts = self.facts
         self.save_pretrained(str(folder), safe_serialization=True)
-        self.facts = self.facts.model_copy(update={"weights_digest": weights_digest(folder)})
+        for path in (folder / "model_index.json", *folder.glob("*/config.json")):
+            forget_origin(path)
+        self.facts = facts.model_copy(update={"weights_digest": weights_digest(folder)})
         (folder / FACTS_FILE).write_text(json.dumps(self.facts.model_dump(mode="json"), indent=2) + "\n")
         return self.facts.weights_digest
 
@@ -221,6 +224,13 @@ class SkyloomPipeline(TaskRunner, DiffusionPipeline):
                 return self.transformer(x, sigma, *avoided).float()
 
         return velocity
+
+
+def forget_origin(path: Path) -> None:
+    """Take the path that weights were once loaded from out of their config, where diffusers leaves it."""
+    config = json.loads(path.read_text())
+    config.pop("_name_or_path", None)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 # diffusers finds the class that a folder's model_index.json names among its own attributes.

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from model.errors import CheckpointError
 
+STARTER = Path(__file__).with_name("starter")
+"""The weights that come with Skyloom: what is used where no model was trained yet."""
+
 WEIGHT_PATTERNS = ("*.safetensors", "config.json", "model_index.json", "tokenizer.json")
 
 

@@ -109,6 +109,7 @@ class EvaluationConfig(Config):
     )
     coherence_goal: float = Field(default=0.75, description="Share of frames in which one object is one patch")
     num_samples: int = Field(default=12, description="Prompts whose videos are kept beside real clips")
+    num_starter_samples: int = Field(default=0, ge=0, description="Of these, how many the starter weights draw too")
 
 
 class RegistryConfig(Config):

@@ -14,9 +14,10 @@ from data.video import write_mp4
 from data.workspace import Workspace
 from data.worlds.captions import Attributes, heldout_prompts
 from model.config import digest_of
-from model.pipeline import SkyloomPipeline
+from model.pipeline import FACTS_FILE, SkyloomPipeline
 from model.runner import finish
 from model.shapes import VideoShape
+from model.weights import STARTER
 from training.clips import kept_rows
 from training.config import EvaluationConfig
 from training.judge import Drawn, Judge
@@ -130,7 +131,24 @@ def write_samples(
         write_mp4(path, drawn[place], pipeline.fps)
         real = nearest_real(rows, truth, asked, place)
         samples.append({"prompt": asked.prompts[place], "video": str(path.relative_to(workspace.root)), "real": real})
+    if truth:
+        beside_starter(config, workspace, samples)
     return samples
+
+
+def beside_starter(config: EvaluationConfig, workspace: Workspace, samples: list[dict[str, str]]) -> None:
+    """What the weights that come with Skyloom make of the first prompts, put to the samples, where there are any."""
+    if not (STARTER / FACTS_FILE).is_file() or not config.num_starter_samples:
+        return
+    starter = SkyloomPipeline.from_pretrained(STARTER)
+    shape = VideoShape.parse(starter.facts.trained_buckets[0])
+    chosen = samples[: config.num_starter_samples]
+    prompts = [sample["prompt"] for sample in chosen]
+    videos = finish(starter.generate(prompts, shape, seeds=[config.seed + place for place in range(len(chosen))]))
+    for place, (sample, video) in enumerate(zip(chosen, videos, strict=True)):
+        path = workspace.evaluation / "samples" / f"{place:02d}-starter.mp4"
+        write_mp4(path, video, starter.fps)
+        sample["starter"] = str(path.relative_to(workspace.root))
 
 
 def nearest_real(rows: list[dict[str, Any]], truth: dict[str, dict[str, str]], asked: Asked, place: int) -> str:

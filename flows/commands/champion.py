@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from data.workspace import Workspace
-from flows.home import STARTER, workspace
+from flows.home import workspace
 from flows.recipes import remembered
 from model.errors import RegistryError
 from model.pipeline import FACTS_FILE
+from model.weights import STARTER
 from serving.engine import LoadedModel
 from serving.loader import load_model
 from serving.registry import ModelRegistry, RegisteredModel
