@@ -40,7 +40,12 @@ def tiny() -> Recipe:
         captioner=CaptionerTraining(schedule=short(100, 3e-3), dim=64, num_layers=1, vocabulary=400),
         caption=CaptionConfig(max_failed_share=1.0),  # so short a training cannot promise a word for every clip
         autoencoder=AutoencoderTraining(
-            schedule=short(20), fine_channels=16, coarse_channels=32, encoder_blocks=(1, 1), decoder_blocks=(1, 1)
+            schedule=short(20),
+            frame_channels=16,
+            fine_channels=16,
+            coarse_channels=32,
+            encoder_blocks=(1, 1, 1),
+            decoder_blocks=(1, 1, 1),
         ),
         transformer=TransformerTraining(
             schedule=short(20),
@@ -101,10 +106,11 @@ def film() -> Recipe:
         curate=CurateConfig(ingest=IngestConfig(buckets=("128x128x32", "176x96x32", "96x176x32"), fps=12)),
         autoencoder=AutoencoderTraining(
             schedule=Schedule(num_steps=20_000, batch_size=8, lr=1e-3, warmup_steps=200, checkpoint_every=500),
+            frame_channels=96,
             fine_channels=128,
             coarse_channels=256,
-            encoder_blocks=(2, 3),
-            decoder_blocks=(3, 4),
+            encoder_blocks=(1, 2, 3),
+            decoder_blocks=(2, 3, 4),
             crop_px=96,
             max_clips=4000,
             noisy_tail=0.1,

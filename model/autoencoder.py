@@ -1,8 +1,9 @@
 """The video autoencoder: 4 frames x 8 x 8 pixels to one latent cell, in uniform groups.
 
 Each latent frame encodes its own 4 frames and nothing else; the decoder remembers one group, so that motion stays
-smooth over group borders. An image is a frame repeated four times. (The usual 1+4k layout breaks loops, joins and
-suffixes.)
+smooth over group borders. The outer layers see each frame for itself, by the same weights for all; the inner ones see a
+group as a whole (decision 0009). An image is a frame repeated four times. (The usual 1+4k layout breaks loops, joins
+and suffixes.)
 """
 
 from collections.abc import Sequence
@@ -48,29 +49,34 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         self,
         *,
         latent_channels: int = 16,
+        frame_channels: int = 64,
         fine_channels: int = 96,
         coarse_channels: int = 192,
-        encoder_blocks: Sequence[int] = (1, 2),
-        decoder_blocks: Sequence[int] = (2, 3),
+        encoder_blocks: Sequence[int] = (1, 1, 2),
+        decoder_blocks: Sequence[int] = (1, 2, 3),
     ) -> None:
         super().__init__()
         self.compression = Compression()
         self.latent_channels = latent_channels
         time, side = self.compression.time, self.compression.height
         self.patch = side // 2
-        pixels = FRAME_CHANNELS * time * self.patch**2
-        self.encoder_in = nn.Conv2d(pixels, fine_channels, 1)
-        self.encoder_fine = nn.ModuleList(ResidualBlock(fine_channels) for _ in range(encoder_blocks[0]))
+        pixels = FRAME_CHANNELS * self.patch**2
+        self.encoder_in = nn.Conv2d(pixels, frame_channels, 1)
+        self.encoder_frame = nn.ModuleList(ResidualBlock(frame_channels) for _ in range(encoder_blocks[0]))
+        self.encoder_merge = nn.Conv2d(time * frame_channels, fine_channels, 1)
+        self.encoder_fine = nn.ModuleList(ResidualBlock(fine_channels) for _ in range(encoder_blocks[1]))
         self.encoder_down = nn.Conv2d(4 * fine_channels, coarse_channels, 1)
-        self.encoder_coarse = nn.ModuleList(ResidualBlock(coarse_channels) for _ in range(encoder_blocks[1]))
+        self.encoder_coarse = nn.ModuleList(ResidualBlock(coarse_channels) for _ in range(encoder_blocks[2]))
         self.encoder_out = nn.Sequential(
             PositionNorm(coarse_channels), nn.Conv2d(coarse_channels, 2 * latent_channels, 1)
         )
         self.decoder_in = nn.Conv2d(latent_channels, coarse_channels, 3, padding=1)
-        self.decoder_coarse = nn.ModuleList(MemoryBlock(coarse_channels) for _ in range(decoder_blocks[1]))
+        self.decoder_coarse = nn.ModuleList(MemoryBlock(coarse_channels) for _ in range(decoder_blocks[2]))
         self.decoder_up = nn.Conv2d(coarse_channels, 4 * fine_channels, 1)
-        self.decoder_fine = nn.ModuleList(ResidualBlock(fine_channels) for _ in range(decoder_blocks[0]))
-        self.decoder_out = nn.Sequential(PositionNorm(fine_channels), nn.Conv2d(fine_channels, pixels, 3, padding=1))
+        self.decoder_fine = nn.ModuleList(ResidualBlock(fine_channels) for _ in range(decoder_blocks[1]))
+        self.decoder_part = nn.Conv2d(fine_channels, time * frame_channels, 1)
+        self.decoder_frame = nn.ModuleList(ResidualBlock(frame_channels) for _ in range(decoder_blocks[0]))
+        self.decoder_out = nn.Sequential(PositionNorm(frame_channels), nn.Conv2d(frame_channels, pixels, 3, padding=1))
         self._start_sharp()
         self.register_buffer("latent_mean", torch.zeros(latent_channels))
         self.register_buffer("latent_std", torch.ones(latent_channels))
@@ -86,8 +92,12 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         """The posterior over the raw latents of a video whose sides are multiples of the compression."""
         batch, num_groups = video.shape[0], video.shape[2] // self.compression.time
         p = self.patch
-        x = rearrange(video, "b c (g t) (h p) (w q) -> (b g) (c t p q) h w", t=self.compression.time, p=p, q=p)
+        x = rearrange(video, "b c t (h p) (w q) -> (b t) (c p q) h w", p=p, q=p)
         x = self.encoder_in(x.contiguous(memory_format=torch.channels_last))
+        for block in self.encoder_frame:
+            x = block(x)
+        x = rearrange(x, "(n t) c h w -> n (t c) h w", t=self.compression.time)
+        x = self.encoder_merge(x.contiguous(memory_format=torch.channels_last))
         for block in self.encoder_fine:
             x = block(x)
         x = self.encoder_down(nn.functional.pixel_unshuffle(x, 2))
@@ -121,18 +131,15 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         x = nn.functional.pixel_shuffle(self.decoder_up(x), 2)
         for block in self.decoder_fine:
             x = block(x)
-        x = self.decoder_out(x)
+        x = rearrange(self.decoder_part(x), "n (t c) h w -> (n t) c h w", t=self.compression.time)
+        x = x.contiguous(memory_format=torch.channels_last)
+        for block in self.decoder_frame:
+            x = block(x)
         p = self.patch
-        video = rearrange(
-            x,
-            "(b g) (c t p q) h w -> b c (g t) (h p) (w q)",
-            b=batch,
-            t=self.compression.time,
-            p=p,
-            q=p,
-            c=FRAME_CHANNELS,
+        x = rearrange(
+            self.decoder_out(x), "(b t) (c p q) h w -> b c t (h p) (w q)", b=batch, c=FRAME_CHANNELS, p=p, q=p
         )
-        return video, after
+        return x, after
 
     def normalise(self, latents: Tensor) -> Tensor:
         """Raw latents as the transformer sees them: each channel at zero mean and unit deviation."""

@@ -53,7 +53,9 @@ def encoded(
 ) -> Posterior:
     """The posterior of a video, computed `chunk` groups of frames and `tile` x `tile` cells at a time."""
     size, time = autoencoder.compression.height, autoencoder.compression.time
-    reach = reach_cells([(autoencoder.encoder_fine, 2), (autoencoder.encoder_coarse, 1)])
+    reach = reach_cells(
+        [(autoencoder.encoder_frame, 2), (autoencoder.encoder_fine, 2), (autoencoder.encoder_coarse, 1)]
+    )
     rows, columns = (spans(side // size, tile, reach) for side in video.shape[3:])
     pieces = []
     for piece in video.split(chunk * time, dim=2):
@@ -83,7 +85,7 @@ def decoded(
     """The video of raw latents in pieces of `chunk` groups of frames; as a ring, its end flows into its beginning."""
     reach = reach_cells(
         [(autoencoder.decoder_in, 1), (autoencoder.decoder_coarse, 1), (autoencoder.decoder_fine, 2),
-         (autoencoder.decoder_out, 2)]
+         (autoencoder.decoder_frame, 2), (autoencoder.decoder_out, 2)]
     )  # fmt: skip
     rows, columns = (spans(side, tile, reach) for side in latents.shape[3:])
     memories: dict[tuple[int, int], list[Tensor]] = {}

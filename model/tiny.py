@@ -13,7 +13,12 @@ def tiny_autoencoder(seed: int = 0) -> VideoAutoencoder:
     """An autoencoder with 4 latent channels and a few thousand weights."""
     torch.manual_seed(seed)
     return VideoAutoencoder(
-        latent_channels=4, fine_channels=8, coarse_channels=16, encoder_blocks=(1, 1), decoder_blocks=(1, 1)
+        latent_channels=4,
+        frame_channels=8,
+        fine_channels=8,
+        coarse_channels=16,
+        encoder_blocks=(1, 1, 1),
+        decoder_blocks=(1, 1, 1),
     ).eval()
 
 

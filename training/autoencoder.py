@@ -28,7 +28,7 @@ from training.latents import halved, masked, noisy, roughness
 from training.optim import make_optimizers, set_rates, update
 from training.progress import StepProgress
 
-MUON_PARTS = ("_fine.", "_coarse.", "_down.", "_up.")
+MUON_PARTS = ("_frame.", "_merge.", "_fine.", "_down.", "_coarse.", "_up.", "_part.")
 
 
 def train_autoencoder(config: AutoencoderTraining, workspace: Workspace) -> StageResult:
@@ -60,6 +60,7 @@ def make_autoencoder(config: AutoencoderTraining) -> VideoAutoencoder:
     torch.manual_seed(config.schedule.seed)
     return VideoAutoencoder(
         latent_channels=config.latent_channels,
+        frame_channels=config.frame_channels,
         fine_channels=config.fine_channels,
         coarse_channels=config.coarse_channels,
         encoder_blocks=config.encoder_blocks,

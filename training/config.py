@@ -42,13 +42,14 @@ class CaptionerTraining(Config):
 class AutoencoderTraining(Config):
     """The autoencoder: shape and losses."""
 
-    schedule: Schedule = Schedule(num_steps=380, batch_size=8, lr=2e-3)
+    schedule: Schedule = Schedule(num_steps=310, batch_size=8, lr=2e-3)
     muon_lr: float = Field(default=0.02, ge=0, description="Muon's rate on filters; 0 leaves all to AdamW")
     latent_channels: int = 16
-    fine_channels: int = 96
-    coarse_channels: int = 192
-    encoder_blocks: tuple[int, int] = (1, 2)
-    decoder_blocks: tuple[int, int] = (2, 3)
+    frame_channels: int = Field(default=64, description="Channels of the layers that see each frame for itself")
+    fine_channels: int = Field(default=96, description="Channels at 4 x 4 pixels to a place")
+    coarse_channels: int = Field(default=192, description="Channels at 8 x 8 pixels to a place")
+    encoder_blocks: tuple[int, int, int] = Field(default=(1, 1, 2), description="Blocks per frame, fine and coarse")
+    decoder_blocks: tuple[int, int, int] = Field(default=(1, 2, 3), description="Blocks per frame, fine and coarse")
     num_frames: int = Field(default=8, description="Frames of a training crop, a multiple of 4")
     crop_px: int = Field(default=0, ge=0, description="Side of a training crop, a multiple of 8; 0 takes whole frames")
     max_clips: int = Field(default=800, gt=0, description="Clips that are decoded and held in memory to train on")

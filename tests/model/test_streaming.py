@@ -11,7 +11,7 @@ from model.streaming import decoded, encoded, reach_cells, spans
 def autoencoder() -> VideoAutoencoder:
     """All weights at work: a fresh network's blocks are identities and would hide what they reach."""
     torch.manual_seed(0)
-    made = VideoAutoencoder(latent_channels=4, fine_channels=8, coarse_channels=16)
+    made = VideoAutoencoder(latent_channels=4, frame_channels=8, fine_channels=8, coarse_channels=16)
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.15)
     return made.eval()
@@ -57,3 +57,4 @@ def test_spans_cover_an_axis_once() -> None:
 def test_reach_counts_the_cells_that_convolutions_see(autoencoder: VideoAutoencoder) -> None:
     assert reach_cells([(autoencoder.decoder_in, 1)]) == 1
     assert reach_cells([(autoencoder.encoder_fine, 2), (autoencoder.encoder_coarse, 1)]) == 5
+    assert reach_cells([(autoencoder.encoder_frame, 2)]) == 1

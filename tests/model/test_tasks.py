@@ -96,7 +96,9 @@ def test_a_loop_is_decoded_as_a_ring(pipeline: SkyloomPipeline) -> None:
 @torch.no_grad()
 def test_a_ring_decodes_the_same_wherever_it_is_cut() -> None:
     torch.manual_seed(0)
-    autoencoder = VideoAutoencoder(latent_channels=4, fine_channels=8, coarse_channels=16, decoder_blocks=(1, 3)).eval()
+    autoencoder = VideoAutoencoder(
+        latent_channels=4, frame_channels=8, fine_channels=8, coarse_channels=16, decoder_blocks=(1, 1, 3)
+    ).eval()
     for parameter in autoencoder.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     latents = torch.randn(1, 4, 5, 4, 4)

@@ -19,8 +19,9 @@ CONFIG = AutoencoderTraining(
     schedule=SCHEDULE,
     fine_channels=16,
     coarse_channels=16,
-    encoder_blocks=(1, 1),
-    decoder_blocks=(1, 1),
+    frame_channels=16,
+    encoder_blocks=(1, 1, 1),
+    decoder_blocks=(1, 1, 1),
     latent_channels=4,
 )
 
