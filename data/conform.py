@@ -1,10 +1,13 @@
 """A user's own video or picture as frames that the model can take: its rate, one of its sizes, upright."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
+from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data.normalize import Normalizer
@@ -12,16 +15,24 @@ from data.video import indices_at, open_video
 from model.errors import DecodeError
 from model.shapes import VideoShape
 
+Opener = Callable[[Path], AbstractContextManager[tuple[InputContainer, VideoStream]]]
+MAX_PICTURE_PX = 64_000_000
+PICTURE_FORMATS = ("PNG", "JPEG", "WEBP")
 
-def conformed_video(path: Path, shapes: Sequence[VideoShape], fps: float, *, max_frames: int) -> np.ndarray:
-    """The frames of a trusted file at `fps`, in the shape of nearest aspect: uint8 T H W C, at most `max_frames`.
+
+def conformed_video(
+    path: Path, shapes: Sequence[VideoShape], fps: float, *, max_frames: int, opener: Opener = open_video
+) -> np.ndarray:
+    """The frames of a file at `fps`, in the shape of nearest aspect: uint8 T H W C, at most `max_frames`.
+
+    Files of strangers want another `opener` (`data.probe.open_untrusted`), in a child process with limits.
 
     Raises:
         DecodeError: the file holds no video that can be read.
     """
     frames: list[np.ndarray] = []
     times_s: list[float] = []
-    with open_video(path) as (container, stream):
+    with opener(path) as (container, stream):
         normalize = Normalizer(shapes, stream.sample_aspect_ratio or 1)
         for picture in container.decode(stream):
             time_s = float(picture.time or 0.0)
@@ -36,14 +47,16 @@ def conformed_video(path: Path, shapes: Sequence[VideoShape], fps: float, *, max
     return np.stack([frames[place] for place in indices_at(times_s, wanted_s[:max_frames])])
 
 
-def conformed_image(path: Path, shapes: Sequence[VideoShape]) -> np.ndarray:
+def conformed_image(path: Path, shapes: Sequence[VideoShape], *, max_pixels: int = MAX_PICTURE_PX) -> np.ndarray:
     """A picture in the shape of nearest aspect: uint8 H W C.
 
     Raises:
-        DecodeError: the file is no picture.
+        DecodeError: the file is no picture, or too large.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=PICTURE_FORMATS) as image:
+            if image.width * image.height > max_pixels:
+                raise DecodeError(f"{path.name} is {image.width}x{image.height}, past {max_pixels} pixels; shrink it")
             rgb = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (UnidentifiedImageError, OSError) as error:
         raise DecodeError(f"{path} does not open as a picture ({error}); give a PNG, JPEG or WebP") from error

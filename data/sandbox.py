@@ -61,7 +61,7 @@ class Sandbox:
             self._process.wait()
 
     def run(self, task: str, **arguments: Any) -> Reply:
-        """The reply to one task (`probe` or `ingest`) with JSON arguments; a bad file is a failure.
+        """The reply to one task (`probe`, `ingest`, `conform`) with JSON arguments; a bad file is a failure.
 
         Raises:
             CapacityError: the helper process itself is gone.

@@ -16,9 +16,12 @@ from typing import Any, NoReturn
 
 import av.logging
 import cv2
+import numpy as np
 
+from data.conform import conformed_image, conformed_video
 from data.ingest import IngestConfig, ingest_source, probe_source
-from data.probe import MediaLimits
+from data.probe import MediaLimits, open_untrusted
+from model.shapes import VideoShape
 
 _PIPE_BYTES = 1 << 16
 
@@ -145,9 +148,25 @@ def _ingest(arguments: dict[str, Any], limits: MediaLimits) -> dict[str, Any]:
     return record.model_dump(mode="json")
 
 
+def _conform(arguments: dict[str, Any], limits: MediaLimits) -> dict[str, Any]:
+    """Writes the frames of a stranger's video or picture as a .npy file; gives their shape."""
+    path, shapes = Path(arguments["path"]), [VideoShape(*shape) for shape in arguments["shapes"]]
+    if arguments["kind"] == "image":
+        frames = conformed_image(path, shapes, max_pixels=limits.max_pixels)
+    else:
+        frames = conformed_video(
+            path, shapes, arguments["fps"], max_frames=arguments["max_frames"],
+            opener=lambda path: open_untrusted(path, limits),
+        )  # fmt: skip
+    with Path(arguments["out"]).open("wb") as file:
+        np.save(file, frames, allow_pickle=False)
+    return {"shape": list(frames.shape)}
+
+
 _TASKS: dict[str, Callable[[dict[str, Any], MediaLimits], dict[str, Any]]] = {
     "probe": _probe,
     "ingest": _ingest,
+    "conform": _conform,
 }
 
 

@@ -123,6 +123,20 @@ class Animate:
 
 
 @dataclass(frozen=True)
+class Feature:
+    """A new video that goes on from a given one without showing it: the same things, in a scene of its own prompt."""
+
+    video: Video
+    prompt: str
+    num_frames: int
+
+    def run(self, model: Model) -> TaskRun:
+        """An extension of which only what is new is kept."""
+        made = yield from Extend(self.video, self.prompt, self.num_frames).run(model)
+        return [video[len(self.video) :] for video in made]
+
+
+@dataclass(frozen=True)
 class Loop:
     """A video without beginning or end: its last frame leads into its first."""
 

@@ -38,6 +38,11 @@ class ServeConfig(Config):
         return cls.model_validate(settings | {"tracking_uri": tracking_uri} | changes)
 
     @property
+    def uploads(self) -> Path:
+        """Where the frames of uploads lie."""
+        return self.storage / "uploads"
+
+    @property
     def url(self) -> str:
         """The address of the server, without the `/v1` that the SDK's base_url wants."""
         return f"http://{self.host}:{self.port}"

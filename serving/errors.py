@@ -26,11 +26,9 @@ _CODES = {
     415: "unsupported_media_type",
     416: "range_not_satisfiable",
     429: "rate_limit_exceeded",
-    501: "not_implemented",
     503: "overloaded",
 }
 _PYDANTIC_CODES = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
-_NO_RETRY = {"x-should-retry": "false"}
 
 
 class ApiError(SkyloomError, ValueError):
@@ -61,11 +59,6 @@ def invalid(message: str, *, param: str | None, code: str = "invalid_value") -> 
 def not_found(video_id: str) -> ApiError:
     """The 404 of a video that never was, or was deleted."""
     return ApiError(404, f"Video with id {video_id[:80]!r} not found.", code="not_found", param="video_id")
-
-
-def not_implemented(what: str) -> ApiError:
-    """A 501 for a route of the wire format that this server does not have yet; the SDK must not retry it."""
-    return ApiError(501, f"{what} is not implemented by this server yet.", headers=_NO_RETRY)
 
 
 def envelope(status: int, message: str, *, code: str, param: str | None = None) -> dict[str, Any]:

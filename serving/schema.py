@@ -1,14 +1,13 @@
 """The objects of the OpenAI Videos wire format, and requests parsed into them."""
 
 import secrets
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from model.config import digest_of
 from serving.errors import from_validation, invalid
-from serving.jobs import NewJob, Page
-from serving.limits import LimitError, ModelFacts, shape_of
+from serving.jobs import Page
+from serving.limits import ModelFacts
 from serving.tables import Job, JobStatus, ServedModel
 
 
@@ -28,20 +27,29 @@ Text = Annotated[str, Field(max_length=_LONGEST_TEXT), AfterValidator(_without_n
 Prompt = Annotated[str, Field(min_length=1, max_length=_LONGEST_TEXT), AfterValidator(_without_nul)]
 
 
-class CreateVideo(BaseModel):
-    """The body of `POST /v1/videos`: the SDK's own fields, then those that reach it through `extra_body`."""
+Seconds = Annotated[Text, BeforeValidator(_number_as_text)]
+
+
+class Sampling(BaseModel):
+    """What every request for a video may say about how it is made; all of it reaches us through `extra_body`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    prompt: Prompt
     model: Text | None = None
-    seconds: Annotated[Text, BeforeValidator(_number_as_text)] | None = None
-    size: Text | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     num_inference_steps: Annotated[int, Field(ge=1, le=200)] | None = None
     guidance_scale: Annotated[float, Field(ge=0, le=30, allow_inf_nan=False)] | None = None
     negative_prompt: Text = ""
     fps: Annotated[float, Field(gt=0, le=240, allow_inf_nan=False)] | None = None
+
+
+class CreateVideo(Sampling):
+    """The body of `POST /v1/videos`; an `input_reference` is taken out of it before."""
+
+    prompt: Prompt
+    seconds: Seconds | None = None
+    size: Text | None = None
+    characters: Annotated[tuple[Text, ...], Field(max_length=1)] = ()
 
 
 class VideoError(BaseModel):
@@ -147,33 +155,26 @@ class ModelList(BaseModel):
     data: list[ModelCard]
 
 
-def parse_create(fields: dict[str, Any]) -> CreateVideo:
-    """The request in the body of `POST /v1/videos`.
+Request = TypeVar("Request", bound=BaseModel)
+
+
+def parse(kind: type[Request], fields: dict[str, Any]) -> Request:
+    """The fields of a body as a request.
 
     Raises:
         ApiError: 400 that names the first field at fault.
     """
-    if "input_reference" in fields:
-        message = "'input_reference' is not supported by this server yet; send a prompt only."
-        raise invalid(message, param="input_reference", code="unsupported_parameter")
     try:
-        return CreateVideo.model_validate(fields)
+        return kind.model_validate(fields)
     except ValidationError as error:
         raise from_validation(error) from error
 
 
-def new_job(
-    request: CreateVideo,
-    facts: ModelFacts,
-    *,
-    max_video_px: int,
-    idempotency_key: str | None = None,
-    is_retry: bool = False,
-) -> NewJob:
-    """The job that a request asks for, each open field settled, the seed included: a second attempt repeats the first.
+def check_model(request: Sampling, facts: ModelFacts) -> None:
+    """Passes when the served model is the one that was asked for, at its own rate.
 
     Raises:
-        ApiError: 400 when the served model cannot make it, with the nearest that it can.
+        ApiError: 400.
     """
     if request.model not in (None, facts.name):
         message = f"The model {request.model!r} does not exist; this server has {facts.name!r}."
@@ -181,24 +182,10 @@ def new_job(
     if request.fps not in (None, facts.fps):
         message = f"fps={request.fps:g} is not possible: the model makes {facts.fps:g} frames per second."
         raise invalid(message, param="fps")
-    seconds, size = request.seconds or facts.default_seconds, request.size or facts.default_size
-    try:
-        shape_of(seconds, size, facts, max_video_px=max_video_px)
-    except LimitError as error:
-        raise invalid(str(error), param=error.param) from error
-    return NewJob(
-        model=facts.name,
-        prompt=request.prompt,
-        seconds=seconds,
-        size=size,
-        settings=_settings(request, facts),
-        fingerprint=digest_of(request.model_dump()),
-        idempotency_key=idempotency_key,
-        is_retry=is_retry,
-    )
 
 
-def _settings(request: CreateVideo, facts: ModelFacts) -> dict[str, Any]:
+def settings_of(request: Sampling, facts: ModelFacts) -> dict[str, Any]:
+    """How a video is sampled, each open field settled, the seed included: a second attempt repeats the first."""
     return {
         "seed": secrets.randbelow(2**31) if request.seed is None else request.seed,
         "num_inference_steps": request.num_inference_steps or facts.num_steps,

@@ -62,6 +62,21 @@ class Job(Base):
     )
 
 
+class Character(Base):
+    """A named clip whose appearance later videos take up; `upload` names its frames among the uploads."""
+
+    __tablename__ = "characters"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(256))
+    owner: Mapped[str] = mapped_column(String(64), default="")
+    created_s: Mapped[float] = mapped_column(Float(53))
+    upload: Mapped[str] = mapped_column(String(64))
+    num_frames: Mapped[int] = mapped_column(Integer)
+    height: Mapped[int] = mapped_column(Integer)
+    width: Mapped[int] = mapped_column(Integer)
+
+
 class ServedModel(Base):
     """What the replicas serve now; the ingress reads its limits here and so needs neither weights nor torch."""
 

@@ -9,14 +9,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
-from data.prompts import expander
 from model.errors import SkyloomError
-from model.sampling import SamplingOptions
-from model.tasks import Generate
 from serving.config import ServeConfig
-from serving.engine import LoadedModel, Order, render
+from serving.engine import LoadedModel, render
+from serving.intake import Intake
 from serving.jobs import JobTable, Lease
-from serving.limits import ModelFacts, shape_of
+from serving.limits import ModelFacts
+from serving.orders import Shelf, order_of
 from serving.registry import RegisteredModel
 from serving.storage import VideoStorage
 
@@ -54,6 +53,7 @@ class Worker:
         self._name = name
         self._jobs = jobs
         self._storage = VideoStorage(config.storage)
+        self._shelf = Shelf(jobs, self._storage, Intake(config.uploads))
         self._registry = registry
         self._load = load
         self._model: LoadedModel | None = None
@@ -140,7 +140,8 @@ class Worker:
         assert self._model is not None
         model, job = self._model, lease.job
         folder = self._storage.attempt_folder(job, lease.fence)
-        with closing(render(model.pipeline, _order(lease, model.facts, self._config), folder)) as steps:
+        order = order_of(job, model.facts, self._config, self._shelf)
+        with closing(render(model.pipeline, order, folder)) as steps:
             files = self._report(lease, steps)
         if files is None:
             return
@@ -170,22 +171,6 @@ class Worker:
                 next_report = time.monotonic() + _PROGRESS_EVERY_S
                 if not self._jobs.renew(lease, lease_s=self._config.lease_s, progress=percent):
                     return None
-
-
-def _order(lease: Lease, facts: ModelFacts, config: ServeConfig) -> Order:
-    # checked again: the model may have changed since the request was
-    shape = shape_of(lease.job.seconds, lease.job.size, facts, max_video_px=config.max_video_px)
-    settings = lease.job.settings
-    return Order(
-        task=Generate(expander(facts.prompt_expander)(lease.job.prompt), shape),
-        shape=shape,
-        seed=settings["seed"],
-        options=SamplingOptions(
-            num_steps=settings["num_inference_steps"],
-            guidance_scale=settings["guidance_scale"],
-            negative_prompt=settings["negative_prompt"],
-        ),
-    )
 
 
 def _reason(error: Exception) -> dict[str, str]:

@@ -48,7 +48,7 @@ def check(reply: Response, status: int, code: str, param: str | None = None) -> 
         ({"prompt": "p", "size": "99200x99200"}, "invalid_value", "size", "use a smaller size"),
         ({"prompt": "p", "fps": 30}, "invalid_value", "fps", "8 frames per second"),
         ({"prompt": "p", "model": "sora-2"}, "model_not_found", "model", "'skyloom'"),
-        ({"prompt": "p", "input_reference": "x"}, "unsupported_parameter", "input_reference", "not supported"),
+        ({"prompt": "p", "input_reference": "x"}, "invalid_type", "input_reference", "expected a file"),
     ],
 )
 def test_a_bad_field_is_named(client: TestClient, fields, code: str, param: str, message: str) -> None:
@@ -106,22 +106,6 @@ def test_a_large_body_is_refused_before_it_is_parsed(config: ServeConfig, worker
         chunks = (b"x" * 500 for _ in range(10))  # sent chunked, so with no length to go by
         check(client.post("/v1/videos", content=chunks, headers=JSON), 413, "request_too_large")
         assert client.post("/v1/videos", json={"prompt": "p"}).status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("POST", "/v1/videos/edits"),
-        ("POST", "/v1/videos/extensions"),
-        ("POST", "/v1/videos/characters"),
-        ("GET", "/v1/videos/characters/char_1"),
-        ("POST", "/v1/videos/video_1/remix"),
-    ],
-)
-def test_routes_to_come_say_so(client: TestClient, method: str, path: str) -> None:
-    reply = client.request(method, path)
-    assert reply.headers["x-should-retry"] == "false"
-    check(reply, 501, "not_implemented")
 
 
 @pytest.mark.parametrize("path", ["/v1/nothing", "/", "/v1/videos/a/b/c", "/docs", "/v1/videos/%2e%2e%2fetc/content/x"])

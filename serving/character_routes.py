@@ -1,0 +1,70 @@
+"""Routes of characters: a clip gets a name, and `characters` of a later request takes up what it shows."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field
+
+from serving.backend import Backend, UsesBackend
+from serving.errors import ApiError
+from serving.forms import read_fields
+from serving.limits import ModelFacts
+from serving.materials import take_video
+from serving.operations import Input
+from serving.schema import Text, parse
+from serving.tables import Character
+
+router = APIRouter(prefix="/v1/videos/characters")
+
+
+class CreateCharacter(BaseModel):
+    """The body of a new character; its `video` is taken out before."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[Text, Field(min_length=1, max_length=256)]
+
+
+class CharacterCard(BaseModel):
+    """A character as clients see it."""
+
+    id: str
+    object: Literal["character"] = "character"
+    created_at: int
+    name: str
+
+    @classmethod
+    def of(cls, character: Character) -> "CharacterCard":
+        """The row as clients see it."""
+        return cls(id=character.id, created_at=int(character.created_s), name=character.name)
+
+
+@router.post("")
+async def create_character(request: Request, backend: UsesBackend) -> CharacterCard:
+    """Keeps a clip under a name."""
+    fields = await read_fields(request)
+    video = {key: fields.pop(key) for key in ("video",) if key in fields}
+    wanted = parse(CreateCharacter, fields)
+    facts = ModelFacts.model_validate((await run_in_threadpool(backend.served)).facts)
+    clip = await take_video(video, "video", backend, facts)
+    return CharacterCard.of(await run_in_threadpool(_keep, wanted.name, clip, backend, facts))
+
+
+@router.get("/{character_id}")
+def get_character(character_id: str, backend: UsesBackend) -> CharacterCard:
+    """One character."""
+    return CharacterCard.of(backend.character(character_id))
+
+
+def _keep(name: str, clip: Input, backend: Backend, facts: ModelFacts) -> Character:
+    """A character outlives the video that it was taken from, so the frames of a job are copied."""
+    if clip.upload is not None:
+        return backend.characters.create(name, clip.upload, clip.shape)
+    path = backend.storage.path(backend.job(clip.job or ""), "video")
+    if not path.is_file():
+        raise ApiError(404, f"The video {clip.job} is no longer stored.", code="content_not_found", param="video")
+    material = backend.intake.take(
+        path.read_bytes(), "video", [clip.shape], fps=facts.fps, max_frames=clip.shape.num_frames, param="video"
+    )
+    return backend.characters.create(name, material.name, material.shape)

@@ -1,0 +1,124 @@
+"""Uploads to frames: known by their first bytes, decoded in a limited child process, kept by their digest.
+
+What is kept is frames in the model's own size and rate, so that no replica ever opens a stranger's file.
+"""
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+from uuid import uuid4
+
+import numpy as np
+
+from data.config import MediaLimits
+from data.sandbox import Sandbox
+from model.errors import CapacityError
+from model.shapes import VideoShape
+from serving.errors import ApiError, invalid
+
+Kind = Literal["video", "image"]
+LIMITS = MediaLimits(max_frames=20_000, max_cpu_s=60, max_wall_s=90, max_written_bytes=256 * 2**20)
+
+
+class Material(NamedTuple):
+    """An upload as it is kept: the name of its frames, and their shape."""
+
+    name: str
+    shape: VideoShape
+
+
+class Intake:
+    """The uploads below one folder. Frames appear whole or not at all; the same upload is kept once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._sandbox: Sandbox | None = None
+
+    def take(
+        self,
+        content: bytes,
+        kind: Kind,
+        shapes: Sequence[VideoShape],
+        *,
+        fps: float,
+        max_frames: int,
+        param: str,
+    ) -> Material:
+        """The frames of an upload in the shape of nearest aspect.
+
+        Raises:
+            ApiError: 400 when it is no video (or picture), is damaged, or breaks a limit.
+        """
+        if kind_of(content) != kind:
+            message = f"'{param}' is no {kind} that this server reads; send {_formats(kind)}."
+            raise invalid(message, param=param, code="invalid_file")
+        asked = f"{kind} {[tuple(shape) for shape in shapes]} {fps} {max_frames}".encode()
+        name = hashlib.sha256(asked + b"\0" + content).hexdigest()
+        path = self._path(name)
+        if not path.exists():
+            self._decode(content, kind, shapes, fps, max_frames, path, param)
+        return Material(name, self._shape(name))
+
+    def frames(self, name: str) -> np.ndarray:
+        """The frames of a kept upload, uint8 `T H W C` (a picture: `H W C`)."""
+        return np.load(self._path(name), allow_pickle=False)
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.npy"
+
+    def _shape(self, name: str) -> VideoShape:
+        frames = np.load(self._path(name), mmap_mode="r", allow_pickle=False)
+        return VideoShape(*(frames.shape[:3] if frames.ndim == 4 else (1, *frames.shape[:2])))
+
+    def _decode(
+        self,
+        content: bytes,
+        kind: Kind,
+        shapes: Sequence[VideoShape],
+        fps: float,
+        max_frames: int,
+        path: Path,
+        param: str,
+    ) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        draft = self._folder / f".{uuid4().hex}"
+        source, out = draft.with_suffix(".in"), draft.with_suffix(".out")
+        try:
+            source.write_bytes(content)
+            reply = self._ask(path=str(source), kind=kind, shapes=[list(shape) for shape in shapes], fps=fps,
+                              max_frames=max_frames, out=str(out))  # fmt: skip
+            if reply is not None:
+                said = reply.replace(str(source), "the file").replace(source.name, "the file")  # no path leaves us
+                message = f"'{param}' cannot be used: {said}"
+                raise invalid(message, param=param, code="invalid_file")
+            out.replace(path)
+        finally:
+            source.unlink(missing_ok=True)
+            out.unlink(missing_ok=True)
+
+    def _ask(self, **arguments: object) -> str | None:
+        """None, or why the file cannot be used. The helper is started at the first upload, and again when it died."""
+        with self._lock:
+            for _ in range(2):
+                self._sandbox = self._sandbox or Sandbox(LIMITS)
+                try:
+                    failure = self._sandbox.run("conform", **arguments).failure
+                except CapacityError:
+                    self._sandbox.close()
+                    self._sandbox = None
+                else:
+                    return failure.message if failure else None
+        raise ApiError(503, "The server cannot read uploads at the moment; try again.", headers={"retry-after": "5"})
+
+
+def kind_of(content: bytes) -> Kind:
+    """A picture by its first bytes, else perhaps a video; names and types that clients send are not believed."""
+    is_webp = content[:4] == b"RIFF" and content[8:12] == b"WEBP"
+    return "image" if is_webp or content.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")) else "video"
+
+
+def _formats(kind: Kind) -> str:
+    return "MP4, MOV, MKV or WebM" if kind == "video" else "PNG, JPEG or WebP"

@@ -1,0 +1,94 @@
+"""The videos and pictures that a request names: an upload, a `data:` URL, or the id of a finished video."""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+
+from model.shapes import VideoShape
+from serving.backend import Backend
+from serving.errors import ApiError, invalid
+from serving.limits import ModelFacts
+from serving.operations import Input
+from serving.tables import Job
+
+DATA_URL = "data:"
+
+
+async def take_video(
+    fields: dict[str, Any], name: str, backend: Backend, facts: ModelFacts, like: Input | None = None
+) -> Input:
+    """The video that a field names, taken out of the fields; an upload is brought to the size of `like`.
+
+    Raises:
+        ApiError: 400 when the field is missing or is no video, 404 and 409 when it names none that is finished.
+    """
+    given = _given(fields, name)
+    if isinstance(given, UploadFile):
+        shapes = [like.shape] if like else [VideoShape.parse(bucket) for bucket in facts.trained_buckets]
+        return await _uploaded(await given.read(), "video", name, backend, facts, shapes)
+    return _finished(await run_in_threadpool(backend.job, str(given.get("id"))), facts, name)
+
+
+async def take_image(
+    fields: dict[str, Any], name: str, backend: Backend, facts: ModelFacts, shape: VideoShape
+) -> Input:
+    """The picture that a field names, taken out of the fields and brought to the size of the video.
+
+    Raises:
+        ApiError: 400 when it is no picture, or is said by an address that would have to be fetched.
+    """
+    given = _given(fields, name)
+    content = await given.read() if isinstance(given, UploadFile) else _from_data_url(given, name)
+    return await _uploaded(content, "image", name, backend, facts, [shape])
+
+
+async def _uploaded(
+    content: bytes, kind: Any, name: str, backend: Backend, facts: ModelFacts, shapes: list[VideoShape]
+) -> Input:
+    most = backend.config.max_video_px // max(shape.height * shape.width for shape in shapes)
+    material = await run_in_threadpool(
+        backend.intake.take, content, kind, shapes, fps=facts.fps, max_frames=most, param=name
+    )
+    return Input(shape=material.shape, upload=material.name)
+
+
+def _finished(job: Job, facts: ModelFacts, name: str) -> Input:
+    if job.status != "completed":
+        message = f"The video {job.id} is {job.status}; it can be used once it is completed."
+        raise ApiError(409, message, code="video_not_ready", param=name, headers={"x-should-retry": "false"})
+    width, height = (int(side) for side in job.size.split("x"))
+    num_frames = job.settings.get("num_frames") or round(float(job.seconds) * facts.fps)
+    return Input(VideoShape(num_frames, height, width), job=job.id, prompt=job.prompt)
+
+
+def _given(fields: dict[str, Any], name: str) -> UploadFile | Mapping[str, Any]:
+    if name not in fields:
+        raise invalid(f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")
+    given = fields.pop(name)
+    if isinstance(given, str) and given.startswith("{"):
+        try:
+            given = json.loads(given)
+        except ValueError as error:
+            raise invalid(f"'{name}' is not valid JSON.", param=name, code="invalid_json") from error
+    if isinstance(given, UploadFile | dict):
+        return given
+    kind = {str: "a string", list: "an array"}.get(type(given), "another type")
+    message = f"Invalid type for '{name}': expected a file, but got {kind} instead."
+    raise invalid(message, param=name, code="invalid_type")
+
+
+def _from_data_url(given: Mapping[str, Any], name: str) -> bytes:
+    address = given.get("image_url")
+    if not isinstance(address, str) or not address.startswith(DATA_URL):
+        message = f"'{name}' must be a file or a data: URL; this server fetches no addresses and keeps no files."
+        raise invalid(message, param=name, code="unsupported_parameter")
+    head, _, body = address.partition(",")
+    try:
+        return base64.b64decode(body, validate=True) if head.endswith(";base64") else b""
+    except binascii.Error as error:
+        raise invalid(f"'{name}' holds broken base64.", param=name) from error

@@ -1,0 +1,143 @@
+"""Routes that make videos, also from videos: those of the wire format, and Skyloom's own beside them."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from model.shapes import VideoShape
+from serving import operations
+from serving.backend import Backend, Retry, UsesBackend, UsesRetry
+from serving.forms import read_fields
+from serving.jobs import NewJob
+from serving.limits import ModelFacts
+from serving.materials import take_image, take_video
+from serving.operations import (
+    Asked,
+    BlendVideos,
+    EditVideo,
+    ExtendVideo,
+    Input,
+    JoinVideos,
+    LoopVideo,
+    StoryboardVideo,
+)
+from serving.schema import CreateVideo, Sampling, Video, parse
+
+router = APIRouter(prefix="/v1/videos")
+Wanted = TypeVar("Wanted", bound=Sampling)
+Plan = Callable[[Wanted, Asked], NewJob]
+
+
+@router.post("")
+async def create_video(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
+    """Queues a video. A repeated request (same key, or the SDK's own retry) gets the job it already made."""
+    fields, facts = await read_fields(request), await _facts(backend)
+    image = {key: fields.pop(key) for key in ("input_reference",) if key in fields}
+    wanted = parse(CreateVideo, fields)
+    inputs: dict[str, Input] = {}
+    if wanted.characters:
+        found = await run_in_threadpool(backend.character, wanted.characters[0])
+        inputs["character"] = Input(VideoShape(found.num_frames, found.height, found.width), upload=found.upload)
+    if image:
+        asked = Asked(facts=facts, max_video_px=backend.config.max_video_px)
+        shape = asked.shape(wanted.seconds, wanted.size)
+        inputs["image"] = await take_image(image, "input_reference", backend, facts, shape)
+    return await _queued(operations.create, wanted, inputs, facts, backend, retry, response)
+
+
+@router.post("/edits")
+async def edit_video(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
+    """Queues a video changed by a prompt."""
+    return await _from_videos(operations.edit, EditVideo, ("video",), request, response, backend, retry)
+
+
+@router.post("/extensions")
+async def extend_video(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
+    """Queues a video made longer; `seconds` of the reply is the whole."""
+    return await _from_videos(operations.extend, ExtendVideo, ("video",), request, response, backend, retry)
+
+
+@router.post("/joins")
+async def join_videos(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
+    """Queues two videos with a made transition between them."""
+    roles = ("video", "second_video")
+    return await _from_videos(operations.join, JoinVideos, roles, request, response, backend, retry)
+
+
+@router.post("/blends")
+async def blend_videos(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
+    """Queues a video that turns from one into the other."""
+    roles = ("video", "second_video")
+    return await _from_videos(operations.blend, BlendVideos, roles, request, response, backend, retry)
+
+
+@router.post("/loops")
+async def loop_video(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
+    """Queues a video without beginning or end."""
+    return await _from_videos(operations.loop, LoopVideo, (), request, response, backend, retry)
+
+
+@router.post("/storyboards")
+async def storyboard_video(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
+    """Queues one video of several scenes."""
+    return await _from_videos(operations.storyboard, StoryboardVideo, (), request, response, backend, retry)
+
+
+@router.post("/{video_id}/remix")
+async def remix_video(
+    video_id: str, request: Request, response: Response, backend: UsesBackend, retry: UsesRetry
+) -> Video:
+    """Queues a finished video changed by a prompt."""
+    fields = await read_fields(request) | {"video": {"id": video_id}}
+    return await _changed(operations.edit, EditVideo, ("video",), fields, response, backend, retry)
+
+
+async def _from_videos(
+    plan: Plan[Wanted],
+    kind: type[Wanted],
+    roles: tuple[str, ...],
+    request: Request,
+    response: Response,
+    backend: Backend,
+    retry: Retry,
+) -> Video:
+    return await _changed(plan, kind, roles, await read_fields(request), response, backend, retry)
+
+
+async def _changed(
+    plan: Plan[Wanted],
+    kind: type[Wanted],
+    roles: tuple[str, ...],
+    fields: dict[str, Any],
+    response: Response,
+    backend: Backend,
+    retry: Retry,
+) -> Video:
+    facts = await _facts(backend)
+    videos = {role: fields.pop(role) for role in roles if role in fields}
+    wanted = parse(kind, fields)
+    inputs: dict[str, Input] = {}
+    for role in roles:
+        inputs[role] = await take_video(videos, role, backend, facts, next(iter(inputs.values()), None))
+    return await _queued(plan, wanted, inputs, facts, backend, retry, response)
+
+
+async def _queued(
+    plan: Plan[Wanted],
+    wanted: Wanted,
+    inputs: dict[str, Input],
+    facts: ModelFacts,
+    backend: Backend,
+    retry: Retry,
+    response: Response,
+) -> Video:
+    asked = Asked(facts=facts, max_video_px=backend.config.max_video_px, inputs=inputs, **retry._asdict())
+    job = await run_in_threadpool(backend.queue, plan(wanted, asked))
+    await run_in_threadpool(backend.advise_polling, response, job)
+    return Video.of(job)
+
+
+async def _facts(backend: Backend) -> ModelFacts:
+    return ModelFacts.model_validate((await run_in_threadpool(backend.served)).facts)

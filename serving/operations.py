@@ -1,0 +1,207 @@
+"""What can be asked of the model over HTTP: each request checked and turned into a job that repeats on any attempt.
+
+A job's `settings` hold, beside the sampling, `operation` (what is to be done) and `inputs` (with which videos and
+pictures); serving/orders.py reads them in the replica.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.config import digest_of
+from model.shapes import VideoShape
+from serving.errors import invalid
+from serving.jobs import NewJob
+from serving.limits import LimitError, ModelFacts, seconds_text, shape_of
+from serving.schema import CreateVideo, Prompt, Sampling, Seconds, Text, check_model, settings_of
+
+Strength = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Direction = Literal["forward", "backward"]
+
+
+class EditVideo(Sampling):
+    """The body of `edits` and `remix`: what the video should show; where it is known what it shows, the difference."""
+
+    prompt: Prompt
+    source_prompt: Text | None = None
+    strength: Strength = 0.7
+
+
+class ExtendVideo(Sampling):
+    """The body of `extensions`."""
+
+    prompt: Prompt
+    seconds: Seconds
+    direction: Direction = "forward"
+
+
+class LoopVideo(Sampling):
+    """The body of `loops`."""
+
+    prompt: Prompt
+    seconds: Seconds | None = None
+    size: Text | None = None
+
+
+class JoinVideos(Sampling):
+    """The body of `joins`: `seconds` is the length of the transition."""
+
+    prompt: Prompt
+    seconds: Seconds
+
+
+class BlendVideos(Sampling):
+    """The body of `blends`: what the first and the second video show."""
+
+    prompt: Prompt
+    second_prompt: Prompt
+    strength: Strength = 0.7
+
+
+class Scene(BaseModel):
+    """One card of a storyboard."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: Prompt
+    seconds: Seconds
+
+
+class StoryboardVideo(Sampling):
+    """The body of `storyboards`."""
+
+    cards: Annotated[tuple[Scene, ...], Field(min_length=1, max_length=32)]
+    size: Text | None = None
+
+
+@dataclass(frozen=True)
+class Input:
+    """A video or picture that a job works on: a finished job, or an upload."""
+
+    shape: VideoShape
+    job: str | None = None
+    upload: str | None = None
+    prompt: str = ""
+
+    @property
+    def size(self) -> str:
+        """As the wire has it."""
+        return f"{self.shape.width}x{self.shape.height}"
+
+    @property
+    def reference(self) -> dict[str, Any]:
+        """What the job keeps of it."""
+        return {"job": self.job} if self.job else {"upload": self.upload}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Everything that decides a job: the request, the model's facts, the inputs by their role, and who asks."""
+
+    facts: ModelFacts
+    max_video_px: int
+    inputs: Mapping[str, Input] = field(default_factory=dict)
+    idempotency_key: str | None = None
+    is_retry: bool = False
+
+    def shape(self, seconds: str | None, size: str | None) -> VideoShape:
+        """The shape of a new video.
+
+        Raises:
+            ApiError: 400 when the model cannot make it, with the nearest that it can.
+        """
+        facts = self.facts
+        try:
+            return shape_of(
+                seconds or facts.default_seconds, size or facts.default_size, facts, max_video_px=self.max_video_px
+            )
+        except LimitError as error:
+            raise invalid(str(error), param=error.param) from error
+
+    def job(self, request: Sampling, prompt: str, shape: VideoShape, kind: str, **details: Any) -> NewJob:
+        """The job of a request whose result has this shape."""
+        check_model(request, self.facts)
+        self._check_size(shape)
+        inputs = {role: given.reference for role, given in self.inputs.items()}
+        remixed = next((given.job for given in self.inputs.values() if given.job), None)
+        operation = {"kind": kind, **details}
+        return NewJob(
+            model=self.facts.name,
+            prompt=prompt,
+            seconds=seconds_text(shape.num_frames / self.facts.fps),
+            size=f"{shape.width}x{shape.height}",
+            settings=settings_of(request, self.facts)
+            | {"operation": operation, "inputs": inputs, "num_frames": shape.num_frames}
+            | ({"remixed_from_video_id": remixed} if remixed else {}),
+            fingerprint=digest_of([request.model_dump(), operation, inputs]),
+            idempotency_key=self.idempotency_key,
+            is_retry=self.is_retry,
+        )
+
+    def _check_size(self, shape: VideoShape) -> None:
+        num_px = shape.num_frames * shape.height * shape.width
+        if num_px > self.max_video_px:
+            message = f"The result would have {num_px} pixels in all; this server makes at most {self.max_video_px}."
+            raise invalid(message, param="seconds")
+
+
+def create(request: CreateVideo, asked: Asked) -> NewJob:
+    """A video from a prompt, from a picture that it begins with, or with a character."""
+    if {"image", "character"} <= asked.inputs.keys():
+        raise invalid("Give a picture or a character, not both.", param="characters")
+    character = asked.inputs.get("character")
+    size = request.size or (character.size if character else None)
+    if character and size != character.size:
+        raise invalid(f"size={size!r} is not that of the character, {character.size!r}.", param="size")
+    kind = "animate" if "image" in asked.inputs else "feature" if character else "generate"
+    return asked.job(request, request.prompt, asked.shape(request.seconds, size), kind)
+
+
+def edit(request: EditVideo, asked: Asked) -> NewJob:
+    """A video changed by a prompt; what a job's own video shows is known."""
+    video = asked.inputs["video"]
+    source = request.source_prompt or video.prompt or None
+    return asked.job(request, request.prompt, video.shape, "edit", source_prompt=source, strength=request.strength)
+
+
+def extend(request: ExtendVideo, asked: Asked) -> NewJob:
+    """A video made longer at either end."""
+    video = asked.inputs["video"]
+    added = asked.shape(request.seconds, video.size).num_frames
+    shape = video.shape._replace(num_frames=video.shape.num_frames + added)
+    return asked.job(request, request.prompt, shape, "extend", direction=request.direction, num_added=added)
+
+
+def loop(request: LoopVideo, asked: Asked) -> NewJob:
+    """A video whose end leads into its beginning."""
+    return asked.job(request, request.prompt, asked.shape(request.seconds, request.size), "loop")
+
+
+def join(request: JoinVideos, asked: Asked) -> NewJob:
+    """Two videos with a made transition between them."""
+    first, second = asked.inputs["video"].shape, asked.inputs["second_video"].shape
+    added = asked.shape(request.seconds, asked.inputs["video"].size).num_frames
+    shape = first._replace(num_frames=first.num_frames + added + second.num_frames)
+    return asked.job(request, request.prompt, shape, "join", num_added=added)
+
+
+def blend(request: BlendVideos, asked: Asked) -> NewJob:
+    """One video that turns into another; the longer one is cut to the shorter."""
+    first, second = asked.inputs["video"].shape, asked.inputs["second_video"].shape
+    shape = first._replace(num_frames=min(first.num_frames, second.num_frames))
+    details = {"second_prompt": request.second_prompt, "strength": request.strength}
+    return asked.job(request, request.prompt, shape, "blend", **details)
+
+
+def storyboard(request: StoryboardVideo, asked: Asked) -> NewJob:
+    """Scenes one after the other."""
+    shapes = [asked.shape(card.seconds, request.size) for card in request.cards]
+    cards = [
+        {"prompt": card.prompt, "num_frames": shape.num_frames}
+        for card, shape in zip(request.cards, shapes, strict=True)
+    ]
+    shape = shapes[0]._replace(num_frames=sum(shape.num_frames for shape in shapes))
+    prompt = "; ".join(card.prompt for card in request.cards)
+    return asked.job(request, prompt, shape, "storyboard", cards=cards)

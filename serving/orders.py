@@ -1,0 +1,139 @@
+"""A job's row to an order for the engine: which task, with which frames. Runs in the replica."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data.conform import conformed_video
+from data.prompts import Expand, expander
+from model.errors import StageError
+from model.plan import Task
+from model.sampling import SamplingOptions
+from model.shapes import VideoShape
+from model.tasks import Animate, Blend, Card, Edit, Extend, Feature, Generate, Join, Loop, Storyboard
+from serving.config import ServeConfig
+from serving.engine import Order
+from serving.intake import Intake
+from serving.jobs import JobTable
+from serving.limits import ModelFacts, shape_of
+from serving.storage import VideoStorage
+from serving.tables import Job
+
+
+class Shelf(NamedTuple):
+    """Where the inputs of jobs lie."""
+
+    jobs: JobTable
+    storage: VideoStorage
+    intake: Intake
+
+
+class Wanted(NamedTuple):
+    """What a task is made from."""
+
+    prompt: str
+    shape: VideoShape
+    operation: Mapping[str, Any]
+    inputs: Mapping[str, np.ndarray]
+    expand: Expand
+
+
+def order_of(job: Job, facts: ModelFacts, config: ServeConfig, shelf: Shelf) -> Order:
+    """The order of a job.
+
+    Raises:
+        LimitError: the model changed since the request, and cannot make it any more.
+        StageError: an input is gone.
+    """
+    settings = job.settings
+    operation = settings.get("operation") or {"kind": "generate"}
+    shape = _shape(job, facts, config)
+    inputs = {role: _frames(given, shape, facts, shelf) for role, given in settings.get("inputs", {}).items()}
+    expand = expander(facts.prompt_expander)
+    wanted = Wanted(job.prompt, shape, operation, inputs, expand)
+    options = SamplingOptions(
+        num_steps=settings["num_inference_steps"],
+        guidance_scale=settings["guidance_scale"],
+        negative_prompt=settings["negative_prompt"],
+    )
+    return Order(task=TASKS[operation["kind"]](wanted), shape=shape, seed=settings["seed"], options=options)
+
+
+def _shape(job: Job, facts: ModelFacts, config: ServeConfig) -> VideoShape:
+    """The shape of the result, checked again: the model may have changed since the request was."""
+    num_frames = job.settings.get("num_frames")
+    seconds = facts.default_seconds if num_frames else job.seconds
+    shape = shape_of(seconds, job.size, facts, max_video_px=config.max_video_px)
+    return shape._replace(num_frames=num_frames) if num_frames else shape
+
+
+def _frames(given: Mapping[str, str], shape: VideoShape, facts: ModelFacts, shelf: Shelf) -> np.ndarray:
+    """An input's frames at the size of the result."""
+    if "upload" in given:
+        return shelf.intake.frames(given["upload"])
+    source = shelf.jobs.get(given["job"])
+    path = None if source is None else shelf.storage.path(source, "video")
+    if path is None or not path.is_file():
+        raise StageError(f"the video {given['job']} that this one is made from was deleted meanwhile")
+    assert source is not None
+    num_frames = source.settings.get("num_frames") or round(float(source.seconds) * facts.fps)
+    return conformed_video(path, [shape], facts.fps, max_frames=num_frames)
+
+
+def _generate(wanted: Wanted) -> Task:
+    return Generate(wanted.expand(wanted.prompt), wanted.shape)
+
+
+def _animate(wanted: Wanted) -> Task:
+    return Animate(wanted.inputs["image"], wanted.expand(wanted.prompt), wanted.shape.num_frames)
+
+
+def _feature(wanted: Wanted) -> Task:
+    return Feature(wanted.inputs["character"], wanted.expand(wanted.prompt), wanted.shape.num_frames)
+
+
+def _edit(wanted: Wanted) -> Task:
+    source = wanted.operation["source_prompt"]
+    before = wanted.expand(source) if source else None
+    prompt = wanted.expand(wanted.prompt, before or "")
+    return Edit(wanted.inputs["video"], prompt, before, wanted.operation["strength"])
+
+
+def _extend(wanted: Wanted) -> Task:
+    operation, prompt = wanted.operation, wanted.expand(wanted.prompt)
+    return Extend(wanted.inputs["video"], prompt, operation["num_added"], operation["direction"])
+
+
+def _loop(wanted: Wanted) -> Task:
+    return Loop(wanted.expand(wanted.prompt), wanted.shape)
+
+
+def _join(wanted: Wanted) -> Task:
+    first, second = wanted.inputs["video"], wanted.inputs["second_video"]
+    return Join(first, second, wanted.expand(wanted.prompt), wanted.operation["num_added"])
+
+
+def _blend(wanted: Wanted) -> Task:
+    first, second = (wanted.inputs[role][: wanted.shape.num_frames] for role in ("video", "second_video"))
+    prompts = wanted.expand(wanted.prompt), wanted.expand(wanted.operation["second_prompt"])
+    return Blend(first, second, prompts, wanted.operation["strength"])
+
+
+def _storyboard(wanted: Wanted) -> Task:
+    cards = tuple(Card(wanted.expand(card["prompt"]), card["num_frames"]) for card in wanted.operation["cards"])
+    return Storyboard(cards, wanted.shape.height, wanted.shape.width)
+
+
+TASKS: Mapping[str, Callable[[Wanted], Task]] = {
+    "generate": _generate,
+    "animate": _animate,
+    "feature": _feature,
+    "edit": _edit,
+    "extend": _extend,
+    "loop": _loop,
+    "join": _join,
+    "blend": _blend,
+    "storyboard": _storyboard,
+}
+"""The task of each kind of operation."""

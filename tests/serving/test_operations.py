@@ -1,0 +1,236 @@
+"""Videos from videos, through the API and a real tiny model: what comes back, what is kept, what is refused."""
+
+import base64
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from data.video import read_frames, write_mp4
+from model.tiny import save_tiny_pipeline
+from serving.api import create_app
+from serving.config import ServeConfig
+from serving.jobs import JobTable
+from serving.loader import load_model
+from serving.worker import Worker
+
+Post = Callable[..., dict[str, Any]]
+FEW = {"num_inference_steps": 2, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tiny")
+    save_tiny_pipeline(path)
+    return path
+
+
+@pytest.fixture
+def worker(config: ServeConfig, jobs: JobTable, shelf, folder: Path) -> Iterator[Worker]:
+    """The real loading code on a tiny model; its version says no digest, as any folder is on the shelf."""
+    made = Worker(
+        config, name="tester", jobs=jobs, registry=shelf,
+        load=lambda model, _: load_model(model._replace(weights_digest=""), folder),
+    )  # fmt: skip
+    made.follow_alias()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def client(config: ServeConfig, worker: Worker) -> Iterator[TestClient]:
+    with TestClient(create_app(config), raise_server_exceptions=False) as made:
+        yield made
+
+
+@pytest.fixture
+def post(client: TestClient, worker: Worker) -> Post:
+    """Asks for a video, makes it, and returns it as it is then."""
+
+    def ask(path: str, fields: dict[str, Any], **encoding: Any) -> dict[str, Any]:
+        body = encoding or {"json": fields | FEW}
+        if encoding:
+            body = {"data": fields | FEW} | encoding
+        reply = client.post(f"/v1/videos{path}", **body)
+        assert reply.status_code == 200, reply.text
+        assert worker.run_one()
+        return client.get(f"/v1/videos/{reply.json()['id']}").json()
+
+    return ask
+
+
+@pytest.fixture
+def made(post: Post) -> dict[str, Any]:
+    """A finished video of one second."""
+    return post("", {"prompt": "a red ball falls", "seconds": "1", "size": "48x32"})
+
+
+def frames_of(client: TestClient, video: dict[str, Any], tmp_path: Path) -> np.ndarray:
+    """The decoded file of a finished video."""
+    assert video["status"] == "completed", video
+    path = tmp_path / f"{video['id']}.mp4"
+    path.write_bytes(client.get(f"/v1/videos/{video['id']}/content").content)
+    return read_frames(path)
+
+
+def psnr(one: np.ndarray, other: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / max(np.square(one.astype(float) - other).mean(), 1e-9)))
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    """A stranger's video: another size and rate, 13 frames at 10 frames/s."""
+    levels = np.linspace(20, 220, 96)
+    frames = np.broadcast_to(levels[None, None, :, None], (13, 96, 96, 3)).astype(np.uint8)
+    write_mp4(tmp_path / "film.mp4", frames, 10)
+    return tmp_path / "film.mp4"
+
+
+def test_a_remix_names_its_source_and_keeps_its_size(post: Post, made: dict[str, Any]) -> None:
+    remixed = post(f"/{made['id']}/remix", {"prompt": "a blue ball falls"})
+    assert remixed["status"] == "completed"
+    assert remixed["remixed_from_video_id"] == made["id"]
+    assert (remixed["size"], remixed["seconds"]) == (made["size"], made["seconds"])
+
+
+def test_an_upload_is_edited_in_the_nearest_size(post: Post, client: TestClient, film: Path, tmp_path: Path) -> None:
+    edited = post("/edits", {"prompt": "a blue ball"}, files={"video": ("any.name", film.read_bytes(), "text/plain")})
+    assert (edited["size"], edited["seconds"]) == ("64x64", "1.25")
+    assert frames_of(client, edited, tmp_path).shape == (10, 64, 64, 3)
+
+
+def test_an_id_in_a_bracket_field_beside_an_empty_part_is_taken(post: Post, made: dict[str, Any]) -> None:
+    files = {"video": ("upload", b"", "application/octet-stream")}
+    edited = post("/edits", {"prompt": "p", "video[id]": made["id"]}, files=files)
+    assert edited["remixed_from_video_id"] == made["id"]
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_an_extension_keeps_what_is_there(
+    post: Post, client: TestClient, config: ServeConfig, film: Path, tmp_path: Path, direction: str
+) -> None:
+    fields = {"prompt": "p", "seconds": "0.5", "direction": direction}
+    longer = post("/extensions", fields, files={"video": film.read_bytes()})
+    assert longer["seconds"] == "1.75"
+    (kept,) = config.uploads.glob("*.npy")
+    frames = frames_of(client, longer, tmp_path)
+    assert len(frames) == 14
+    assert psnr(frames[:10] if direction == "forward" else frames[4:], np.load(kept)) > 40
+
+
+def test_an_extension_of_a_finished_video_is_longer_by_what_was_asked(post: Post, made: dict[str, Any]) -> None:
+    longer = post("/extensions", {"prompt": "p", "seconds": "0.5", "video": {"id": made["id"]}})
+    assert (longer["status"], longer["seconds"], longer["remixed_from_video_id"]) == ("completed", "1.5", made["id"])
+
+
+def test_a_picture_is_the_first_frame(post: Post, client: TestClient, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (90, 60), (200, 40, 40)).save(buffer, format="PNG")
+    asked = {"prompt": "p", "seconds": "1", "size": "48x32"}
+    by_file = post("", asked, files={"input_reference": ("upload", buffer.getvalue())})
+    url = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    by_url = post("", asked | {"input_reference": {"image_url": url}})
+    for video in (by_file, by_url):
+        frames = frames_of(client, video, tmp_path)
+        assert frames.shape == (8, 32, 48, 3)
+        assert np.abs(frames[0].reshape(-1, 3).mean(axis=0) - (200, 40, 40)).max() < 6
+
+
+def test_a_join_keeps_both_ends(
+    post: Post, client: TestClient, config: ServeConfig, film: Path, tmp_path: Path
+) -> None:
+    files = {"video": film.read_bytes(), "second_video": film.read_bytes()}
+    joined = post("/joins", {"prompt": "p", "seconds": "0.5"}, files=files)
+    frames = frames_of(client, joined, tmp_path)
+    kept, *_ = config.uploads.glob("*.npy")
+    assert len(frames) == 10 + 4 + 10
+    assert psnr(frames[:10], np.load(kept)) > 40
+    assert psnr(frames[14:], np.load(kept)) > 40
+
+
+def test_blends_loops_and_storyboards(post: Post, client: TestClient, made: dict[str, Any], tmp_path: Path) -> None:
+    other = post("", {"prompt": "a blue cube", "seconds": "0.5", "size": "32x32"})
+    pair = {"video": {"id": made["id"]}, "second_video": {"id": other["id"]}}
+    blended = post("/blends", pair | {"prompt": "a red ball", "second_prompt": "a blue cube"})
+    assert frames_of(client, blended, tmp_path).shape == (4, 32, 48, 3)
+    looped = post("/loops", {"prompt": "p", "seconds": "2", "size": "32x32"})
+    assert frames_of(client, looped, tmp_path).shape == (16, 32, 32, 3)
+    cards = [{"prompt": "a", "seconds": 1}, {"prompt": "b", "seconds": "0.5"}]
+    told = post("/storyboards", {"cards": cards, "size": "32x32"})
+    assert (told["seconds"], told["prompt"]) == ("1.5", "a; b")
+    assert len(frames_of(client, told, tmp_path)) == 12
+
+
+def test_a_character_outlives_its_video(
+    client: TestClient, post: Post, worker: Worker, made: dict[str, Any], tmp_path: Path
+) -> None:
+    created = client.post("/v1/videos/characters", json={"name": "Rollo", "video": {"id": made["id"]}}).json()
+    assert client.get(f"/v1/videos/characters/{created['id']}").json() == created
+    assert created["name"] == "Rollo"
+    client.delete(f"/v1/videos/{made['id']}")
+    shown = post("", {"prompt": "it jumps", "seconds": "1", "characters": [created["id"]]})
+    assert shown["size"] == "48x32"
+    assert len(frames_of(client, shown, tmp_path)) == 8
+    refused = client.post("/v1/videos", json={"prompt": "p", "size": "64x64", "characters": [created["id"]]})
+    assert refused.json()["error"]["param"] == "size"
+
+
+def test_a_source_that_was_deleted_meanwhile_fails_the_job(client: TestClient, worker: Worker, made) -> None:
+    queued = client.post(f"/v1/videos/{made['id']}/remix", json={"prompt": "p"}).json()
+    client.delete(f"/v1/videos/{made['id']}")
+    worker.run_one()
+    failed = client.get(f"/v1/videos/{queued['id']}").json()
+    assert failed["status"] == "failed"
+    assert "deleted" in failed["error"]["message"]
+
+
+def test_a_repeated_upload_is_the_same_job(client: TestClient, film: Path) -> None:
+    def send(count: str) -> str:
+        return client.post(
+            "/v1/videos/edits", data={"prompt": "p"}, files={"video": film.read_bytes()},
+            headers={"x-stainless-retry-count": count},
+        ).json()["id"]  # fmt: skip
+
+    assert send("0") == send("1") != send("0")
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "code", "param"),
+    [
+        ({}, 400, "missing_required_parameter", "video"),
+        ({"video": "text"}, 400, "invalid_type", "video"),
+        ({"video": {"id": "video_none"}}, 404, "not_found", "video_id"),
+    ],
+)
+def test_what_names_no_video_is_refused(client: TestClient, fields, status: int, code: str, param: str) -> None:
+    reply = client.post("/v1/videos/edits", json={"prompt": "p"} | fields)
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["param"]) == (status, code, param)
+
+
+def test_an_unfinished_video_is_no_source_yet(client: TestClient, worker: Worker) -> None:
+    queued = client.post("/v1/videos", json={"prompt": "p"}).json()
+    reply = client.post(f"/v1/videos/{queued['id']}/remix", json={"prompt": "p"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (409, "video_not_ready")
+
+
+@pytest.mark.parametrize(
+    "content", [b"text that is no film", b"\x89PNG\r\n\x1a\nbroken", b"\0\0\0\x20ftypisom" + bytes(64)]
+)
+def test_a_file_that_is_no_video_is_refused(client: TestClient, content: bytes, config: ServeConfig) -> None:
+    reply = client.post("/v1/videos/edits", data={"prompt": "p"}, files={"video": ("film.mp4", content)})
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["param"]) == (400, "invalid_file", "video")
+    assert str(config.storage) not in error["message"]
+    assert not list(config.uploads.glob("*"))
+
+
+@pytest.mark.parametrize("reference", [{"image_url": "http://127.0.0.1/a.png"}, {"file_id": "file_1"}])
+def test_nothing_is_fetched(client: TestClient, reference: dict[str, str]) -> None:
+    reply = client.post("/v1/videos", json={"prompt": "p", "input_reference": reference})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "input_reference")
