@@ -42,7 +42,7 @@ class CaptionerTraining(Config):
 class AutoencoderTraining(Config):
     """The autoencoder: shape and losses."""
 
-    schedule: Schedule = Schedule(num_steps=310, batch_size=8, lr=2e-3)
+    schedule: Schedule = Schedule(num_steps=220, batch_size=8, lr=2e-3)
     muon_lr: float = Field(default=0.02, ge=0, description="Muon's rate on filters; 0 leaves all to AdamW")
     latent_channels: int = 16
     frame_channels: int = Field(default=64, description="Channels of the layers that see each frame for itself")
@@ -71,7 +71,7 @@ class AutoencoderTraining(Config):
 class TransformerTraining(Config):
     """The diffusion transformer: shape, objective and run."""
 
-    schedule: Schedule = Schedule(num_steps=760, batch_size=32, lr=1e-3, checkpoint_every=200)
+    schedule: Schedule = Schedule(num_steps=860, batch_size=32, lr=1e-3, checkpoint_every=200)
     muon_lr: float = 1e-2
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
@@ -100,7 +100,7 @@ class TransformerTraining(Config):
 class EvaluationConfig(Config):
     """The probe network and what it is asked about the generated videos."""
 
-    probe: Schedule = Schedule(num_steps=480, batch_size=32, lr=1e-3)
+    probe: Schedule = Schedule(num_steps=560, batch_size=32, lr=1e-3)
     side_px: int = Field(default=64, ge=32, description="The probe sees squares of this side, a multiple of 8")
     num_prompts: int = Field(default=64, ge=0)
     seed: int = 1234
