@@ -71,7 +71,7 @@ class AutoencoderTraining(Config):
 class TransformerTraining(Config):
     """The diffusion transformer: shape, objective and run."""
 
-    schedule: Schedule = Schedule(num_steps=860, batch_size=32, lr=1e-3, checkpoint_every=200)
+    schedule: Schedule = Schedule(num_steps=780, batch_size=32, lr=1e-3, checkpoint_every=200)
     muon_lr: float = 1e-2
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
