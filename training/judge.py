@@ -26,6 +26,8 @@ from training.truth import shown_values
 VALIDATION_FRACTION = 0.1
 DECODED_EVERY = 3
 OUTLINE_LIMIT, FRECHET_LIMIT = 1.2, 2.0
+FEWEST_FOR_SPREAD = 8
+"""Clips below which a covariance says nothing."""
 HUES = palette_hues(COLOURS_RGB)
 
 
@@ -91,19 +93,26 @@ class Judge:
     def looks(self, drawn: Drawn) -> dict[str, dict[str, Any]]:
         """What attributes flatter: one patch per object, a steady outline, features that lie as those of real clips."""
         outlines = [mean_outline_change(each) for each in (drawn, self.real)]
-        num = min(len(drawn.videos), len(self.real.videos) // 2)
-        features = self.probe.describe(self.real.videos[: 2 * num])
-        axes = principal_axes(features)
-        real, other, made = features[:num] @ axes, features[num:] @ axes, self.probe.describe(drawn.videos[:num]) @ axes
-        apart = [frechet_distance(made, real), frechet_distance(other, real)] if num > 1 else [math.nan, math.nan]
-        return {
+        found = {
             "coherence": {
                 "generated": alone_share(drawn),
                 "real": alone_share(self.real),
                 "goal": self._config.coherence_goal,
             },
             "outline": {"generated": outlines[0], "real": outlines[1], "limit": OUTLINE_LIMIT},
-            "frechet": {"generated": apart[0], "real": apart[1], "limit": FRECHET_LIMIT},
+        }
+        num = min(len(drawn.videos), len(self.real.videos) // 2)
+        return found | ({"frechet": self._frechet(drawn, num)} if num >= FEWEST_FOR_SPREAD else {})
+
+    def _frechet(self, drawn: Drawn, num: int) -> dict[str, Any]:
+        """The distance of `num` videos from as many real clips, beside that of other real clips from these."""
+        features = self.probe.describe(self.real.videos[: 2 * num])
+        axes = principal_axes(features)
+        real, other, made = features[:num] @ axes, features[num:] @ axes, self.probe.describe(drawn.videos[:num]) @ axes
+        return {
+            "generated": frechet_distance(made, real),
+            "real": frechet_distance(other, real),
+            "limit": FRECHET_LIMIT,
         }
 
 
