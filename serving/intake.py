@@ -14,6 +14,7 @@ import numpy as np
 
 from data.config import MediaLimits
 from data.sandbox import Sandbox
+from model.config import digest_of
 from model.errors import CapacityError
 from model.shapes import VideoShape
 from serving.errors import ApiError, invalid
@@ -55,11 +56,11 @@ class Intake:
         if kind_of(content) != kind:
             message = f"'{param}' is no {kind} that this server reads; send {_formats(kind)}."
             raise invalid(message, param=param, code="invalid_file")
-        asked = f"{kind} {[tuple(shape) for shape in shapes]} {fps} {max_frames}".encode()
-        name = hashlib.sha256(asked + b"\0" + content).hexdigest()
+        asked = {"kind": kind, "shapes": [list(shape) for shape in shapes], "fps": fps, "max_frames": max_frames}
+        name = hashlib.sha256(digest_of(asked).encode() + content).hexdigest()
         path = self._path(name)
         if not path.exists():
-            self._decode(content, kind, shapes, fps, max_frames, path, param)
+            self._decode(content, asked, path, param)
         return Material(name, self._shape(name))
 
     def frames(self, name: str) -> np.ndarray:
@@ -73,23 +74,13 @@ class Intake:
         frames = np.load(self._path(name), mmap_mode="r", allow_pickle=False)
         return VideoShape(*(frames.shape[:3] if frames.ndim == 4 else (1, *frames.shape[:2])))
 
-    def _decode(
-        self,
-        content: bytes,
-        kind: Kind,
-        shapes: Sequence[VideoShape],
-        fps: float,
-        max_frames: int,
-        path: Path,
-        param: str,
-    ) -> None:
+    def _decode(self, content: bytes, asked: dict[str, object], path: Path, param: str) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         draft = self._folder / f".{uuid4().hex}"
         source, out = draft.with_suffix(".in"), draft.with_suffix(".out")
         try:
             source.write_bytes(content)
-            reply = self._ask(path=str(source), kind=kind, shapes=[list(shape) for shape in shapes], fps=fps,
-                              max_frames=max_frames, out=str(out))  # fmt: skip
+            reply = self._ask(**asked, path=str(source), out=str(out))
             if reply is not None:
                 said = reply.replace(str(source), "the file").replace(source.name, "the file")  # no path leaves us
                 message = f"'{param}' cannot be used: {said}"

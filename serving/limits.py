@@ -76,6 +76,23 @@ def shape_of(seconds: str, size: str, facts: ModelFacts, *, max_video_px: int) -
     return VideoShape(num_frames, height, width)
 
 
+def check_pixels(shape: VideoShape, max_video_px: int) -> None:
+    """Passes when a video of this shape is not too much for the server.
+
+    Raises:
+        LimitError: it is.
+    """
+    num_px = shape.num_frames * shape.height * shape.width
+    if num_px > max_video_px:
+        message = f"The result would have {num_px} pixels in all; this server makes at most {max_video_px}."
+        raise LimitError("seconds", message)
+
+
+def num_frames_of(seconds: str, fps: float) -> int:
+    """The frames of a video whose duration stands in its job, as `seconds_text` wrote it."""
+    return round(float(seconds) * fps)
+
+
 def seconds_text(seconds: float) -> str:
     """A duration as the wire has it: `2`, `0.5`, `0.167`."""
     return f"{seconds:.3f}".rstrip("0").rstrip(".")

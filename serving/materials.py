@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from model.shapes import VideoShape
 from serving.backend import Backend
 from serving.errors import ApiError, invalid
-from serving.limits import ModelFacts
+from serving.limits import ModelFacts, num_frames_of
 from serving.operations import Input
 from serving.tables import Job
 
@@ -62,7 +62,7 @@ def _finished(job: Job, facts: ModelFacts, name: str) -> Input:
         message = f"The video {job.id} is {job.status}; it can be used once it is completed."
         raise ApiError(409, message, code="video_not_ready", param=name, headers={"x-should-retry": "false"})
     width, height = (int(side) for side in job.size.split("x"))
-    num_frames = job.settings.get("num_frames") or round(float(job.seconds) * facts.fps)
+    num_frames = num_frames_of(job.seconds, facts.fps)
     return Input(VideoShape(num_frames, height, width), job=job.id, prompt=job.prompt)
 
 

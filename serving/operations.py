@@ -14,7 +14,7 @@ from model.config import digest_of
 from model.shapes import VideoShape
 from serving.errors import invalid
 from serving.jobs import NewJob
-from serving.limits import LimitError, ModelFacts, seconds_text, shape_of
+from serving.limits import LimitError, ModelFacts, check_pixels, seconds_text, shape_of
 from serving.schema import CreateVideo, Prompt, Sampling, Seconds, Text, check_model, settings_of
 
 Strength = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
@@ -123,7 +123,10 @@ class Asked:
     def job(self, request: Sampling, prompt: str, shape: VideoShape, kind: str, **details: Any) -> NewJob:
         """The job of a request whose result has this shape."""
         check_model(request, self.facts)
-        self._check_size(shape)
+        try:
+            check_pixels(shape, self.max_video_px)
+        except LimitError as error:
+            raise invalid(str(error), param=error.param) from error
         inputs = {role: given.reference for role, given in self.inputs.items()}
         remixed = next((given.job for given in self.inputs.values() if given.job), None)
         operation = {"kind": kind, **details}
@@ -133,18 +136,12 @@ class Asked:
             seconds=seconds_text(shape.num_frames / self.facts.fps),
             size=f"{shape.width}x{shape.height}",
             settings=settings_of(request, self.facts)
-            | {"operation": operation, "inputs": inputs, "num_frames": shape.num_frames}
+            | {"operation": operation, "inputs": inputs}
             | ({"remixed_from_video_id": remixed} if remixed else {}),
             fingerprint=digest_of([request.model_dump(), operation, inputs]),
             idempotency_key=self.idempotency_key,
             is_retry=self.is_retry,
         )
-
-    def _check_size(self, shape: VideoShape) -> None:
-        num_px = shape.num_frames * shape.height * shape.width
-        if num_px > self.max_video_px:
-            message = f"The result would have {num_px} pixels in all; this server makes at most {self.max_video_px}."
-            raise invalid(message, param="seconds")
 
 
 def create(request: CreateVideo, asked: Asked) -> NewJob:

@@ -16,7 +16,7 @@ from serving.config import ServeConfig
 from serving.engine import Order
 from serving.intake import Intake
 from serving.jobs import JobTable
-from serving.limits import ModelFacts, shape_of
+from serving.limits import ModelFacts, check_pixels, num_frames_of, shape_of
 from serving.storage import VideoStorage
 from serving.tables import Job
 
@@ -62,10 +62,10 @@ def order_of(job: Job, facts: ModelFacts, config: ServeConfig, shelf: Shelf) -> 
 
 def _shape(job: Job, facts: ModelFacts, config: ServeConfig) -> VideoShape:
     """The shape of the result, checked again: the model may have changed since the request was."""
-    num_frames = job.settings.get("num_frames")
-    seconds = facts.default_seconds if num_frames else job.seconds
-    shape = shape_of(seconds, job.size, facts, max_video_px=config.max_video_px)
-    return shape._replace(num_frames=num_frames) if num_frames else shape
+    fitting = shape_of(facts.default_seconds, job.size, facts, max_video_px=config.max_video_px)
+    shape = fitting._replace(num_frames=num_frames_of(job.seconds, facts.fps))
+    check_pixels(shape, config.max_video_px)
+    return shape
 
 
 def _frames(given: Mapping[str, str], shape: VideoShape, facts: ModelFacts, shelf: Shelf) -> np.ndarray:
@@ -77,8 +77,7 @@ def _frames(given: Mapping[str, str], shape: VideoShape, facts: ModelFacts, shel
     if path is None or not path.is_file():
         raise StageError(f"the video {given['job']} that this one is made from was deleted meanwhile")
     assert source is not None
-    num_frames = source.settings.get("num_frames") or round(float(source.seconds) * facts.fps)
-    return conformed_video(path, [shape], facts.fps, max_frames=num_frames)
+    return conformed_video(path, [shape], facts.fps, max_frames=num_frames_of(source.seconds, facts.fps))
 
 
 def _generate(wanted: Wanted) -> Task:

@@ -13,7 +13,6 @@ from PIL import Image
 
 from data.video import read_frames, write_mp4
 from model.tiny import save_tiny_pipeline
-from serving.api import create_app
 from serving.config import ServeConfig
 from serving.jobs import JobTable
 from serving.loader import load_model
@@ -40,12 +39,6 @@ def worker(config: ServeConfig, jobs: JobTable, shelf, folder: Path) -> Iterator
     made.follow_alias()
     yield made
     made.stop()
-
-
-@pytest.fixture
-def client(config: ServeConfig, worker: Worker) -> Iterator[TestClient]:
-    with TestClient(create_app(config), raise_server_exceptions=False) as made:
-        yield made
 
 
 @pytest.fixture
@@ -211,6 +204,13 @@ def test_what_names_no_video_is_refused(client: TestClient, fields, status: int,
     reply = client.post("/v1/videos/edits", json={"prompt": "p"} | fields)
     error = reply.json()["error"]
     assert (reply.status_code, error["code"], error["param"]) == (status, code, param)
+
+
+def test_a_result_past_the_largest_size_is_refused(client: TestClient, made: dict[str, Any]) -> None:
+    asked = {"prompt": "p", "seconds": "341", "video": {"id": made["id"]}}
+    error = client.post("/v1/videos/extensions", json=asked).json()["error"]
+    assert (error["code"], error["param"]) == ("invalid_value", "seconds")
+    assert "at most" in error["message"]
 
 
 def test_an_unfinished_video_is_no_source_yet(client: TestClient, worker: Worker) -> None:
