@@ -80,7 +80,7 @@ def starter() -> Recipe:
         ),
         encode=EncodeConfig(num_actors=2, num_threads=1, images=True),
         transformer=TransformerTraining(
-            schedule=Schedule(num_steps=3000, batch_size=32, lr=1e-3, warmup_steps=100, checkpoint_every=250),
+            schedule=Schedule(num_steps=2200, batch_size=32, lr=1e-3, warmup_steps=100, checkpoint_every=250),
             num_blocks=8,
             max_text_tokens=24,
             ema_decay=0.998,
