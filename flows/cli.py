@@ -68,6 +68,8 @@ GROUPS: dict[str, dict[str, Command]] = {
         "edit": Command("flows.commands.generate:edit", "change a video to what a prompt says"),
         "storyboard": Command("flows.commands.generate:storyboard", "make one video of several scenes"),
         "serve": Command("flows.commands.serve:serve", "serve the champion behind the OpenAI Videos API"),
+        "verify": Command("flows.commands.verify:verify", "who made a video, from what, and whether to believe it"),
+        "keys": Command("flows.commands.keys:keys", "make, list and revoke API keys of the server"),
         "export": Command("flows.commands.export:export", "write a run's model as small weights with a model card"),
     },
     "The machine": {

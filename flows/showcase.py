@@ -45,11 +45,11 @@ def show(config: ShowcaseConfig, recipe: Recipe, workspace: Workspace) -> StageR
         StageError: a job failed, or a file is not what was asked for.
     """
     wishes = wanted(config, workspace)
-    serving = ServeConfig.at(
-        workspace.root / "serve",
+    serving = ServeConfig.of_run(
+        workspace.root,
         tracking_uri=workspace.tracking_uri,
         model_name=recipe.registry.name,
-        **recipe.serve.model_dump() | {"port": free_port(recipe.serve.port)},
+        **recipe.serve.model_dump() | {"port": free_port(recipe.serve.port), "keys": "off"},
     )
     fps = Fraction(str(facts_of(workspace).fps))
     ensure_ray(include_dashboard=False)

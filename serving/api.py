@@ -1,18 +1,22 @@
 """The Videos API as a FastAPI application: it writes and reads the job table and never touches a model."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, FastAPI, Query, Response
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, PlainTextResponse
 
-from serving import character_routes, operation_routes
-from serving.backend import Backend, UsesBackend
+from serving import character_routes, event_routes, image_routes, operation_routes, webhook_routes
+from serving.backend import Backend, OpenBackend, UsesBackend
+from serving.certificates import identity_of
 from serving.config import ServeConfig
 from serving.errors import ApiError, install_handlers, invalid, not_found
 from serving.jobs import UnknownCursorError
 from serving.middleware import Guard
 from serving.schema import ModelCard, ModelList, Video, VideoDeleted, VideoList
 from serving.storage import MEDIA_TYPES, Variant
+from serving.ticker import Ticker
 
 router = APIRouter()
 
@@ -20,18 +24,34 @@ router = APIRouter()
 def create_app(config: ServeConfig) -> FastAPI:
     """The application; stateless, so that any number of them may serve the same table and folder."""
     # the interactive documentation pages of FastAPI load scripts from elsewhere
-    app = FastAPI(title="Skyloom", docs_url=None, redoc_url=None)
+    app = FastAPI(title="Skyloom", docs_url=None, redoc_url=None, lifespan=_background)
     app.state.backend = Backend.of(config)
     app.add_middleware(Guard, max_body_bytes=config.max_body_bytes)
     install_handlers(app)
-    for routes in (character_routes.router, operation_routes.router):
-        app.include_router(routes)  # first: /v1/videos/{video_id} would take their names for ids
+    # characters first: /v1/videos/{video_id} would take their names for ids
+    for routes in (character_routes, operation_routes, event_routes, image_routes, webhook_routes):
+        app.include_router(routes.router)
     app.include_router(router)
     return app
 
 
+@asynccontextmanager
+async def _background(app: FastAPI) -> AsyncIterator[None]:
+    """While the application runs, what has expired is cleared away, and webhooks go out where any are allowed."""
+    backend: Backend = app.state.backend
+    config = backend.config
+    tickers = [Ticker(backend.janitor.tick, config.sweep_every_s)]
+    if config.webhook_hosts:
+        tickers.append(Ticker(backend.courier.run_one, config.webhook_poll_s))
+    for ticker in tickers:
+        ticker.start()
+    yield
+    for ticker in tickers:
+        ticker.stop()
+
+
 @router.get("/healthz")
-def health(backend: UsesBackend) -> dict[str, str | int]:
+def health(backend: OpenBackend) -> dict[str, str | int]:
     """Says which model is served and how many jobs wait.
 
     Raises:
@@ -39,6 +59,12 @@ def health(backend: UsesBackend) -> dict[str, str | int]:
     """
     served = backend.alive()
     return {"status": "ok", "model": served.name, "version": served.version, "queued": backend.jobs.num_waiting()}
+
+
+@router.get("/v1/provenance/authority", response_class=PlainTextResponse)
+def get_authority(backend: UsesBackend) -> PlainTextResponse:
+    """The root certificate (PEM) that vouches for what this server signs."""
+    return PlainTextResponse(identity_of(backend.config).authority)
 
 
 @router.get("/v1/models")
@@ -66,9 +92,10 @@ def list_videos(
 ) -> VideoList:
     """A page of videos, newest first unless asked otherwise."""
     try:
-        return VideoList.of(backend.jobs.list(after=after, limit=limit, order=order))
+        page = backend.jobs.list(backend.caller.owner, after=after, limit=limit, order=order)
     except UnknownCursorError as error:
         raise invalid(f"after={str(error)[:80]!r} is no video of this server.", param="after") from error
+    return VideoList.of(page, backend.config.retention_s)
 
 
 @router.get("/v1/videos/{video_id}")
@@ -76,7 +103,7 @@ def get_video(video_id: str, response: Response, backend: UsesBackend) -> Video:
     """One video; while it is pending, a header says when to ask again."""
     job = backend.job(video_id)
     backend.advise_polling(response, job)
-    return Video.of(job)
+    return Video.of(job, backend.config.retention_s)
 
 
 @router.delete("/v1/videos/{video_id}")

@@ -10,9 +10,12 @@ import ray
 from ray import serve
 from ray.serve import Application
 
-from model.errors import CapacityError, StageError
+from model.errors import CapacityError, ConfigError, StageError
+from serving.access import is_loopback
 from serving.config import ServeConfig
+from serving.database import Database
 from serving.ingress import Ingress
+from serving.keys import KeyTable
 from serving.registry import ModelRegistry
 from serving.replica import ModelReplica
 
@@ -51,9 +54,11 @@ def start(config: ServeConfig) -> Server:
         RegistryError: the alias names no model version.
         CapacityError: the port is taken, or the server is not ready in time.
         StageError: a replica could not be made, the model not being loadable for example.
+        ConfigError: it would be reachable from other machines, and has no API key yet.
     """
     began = time.monotonic()
     ModelRegistry(config.tracking_uri).resolve(config.model_name, config.model_alias)
+    _check_keys(config)
     _check_port(config)
     config.storage.mkdir(parents=True, exist_ok=True)
     owns_ray = not ray.is_initialized()
@@ -86,6 +91,15 @@ def _deploy(config: ServeConfig) -> None:
         # a message is a whole traceback, and its last line the error itself
         reasons = [deployment.message.strip().splitlines()[-1] for deployment in deployments if deployment.message]
         raise StageError(f"the server did not start: {'; '.join(reasons) or error}") from error
+
+
+def _check_keys(config: ServeConfig) -> None:
+    if config.keys == "off" or is_loopback(config.host) or KeyTable(Database(config.database_url)).any_made():
+        return
+    raise ConfigError(
+        f"{config.host} can be reached from other machines and the server has no API key yet; "
+        "make one with `skyloom keys create NAME`, or let anybody in with --keys off"
+    )
 
 
 def _check_port(config: ServeConfig) -> None:

@@ -1,17 +1,30 @@
-"""What every route works with: settings, the job table, files, uploads; and the steps that routes share."""
+"""What every route works with: who calls, the job table, files, uploads; and the steps that routes share."""
 
+import math
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Header, Request, Response
 
+from serving.access import Caller, caller_of
+from serving.admission import Admission, AdmissionError
 from serving.characters import CharacterTable
 from serving.config import ServeConfig
+from serving.courier import Courier
+from serving.database import Database
 from serving.errors import ApiError, invalid, not_found
+from serving.events import EventTable
 from serving.intake import Intake
+from serving.janitor import Janitor
 from serving.jobs import IdempotencyConflictError, JobTable, NewJob
+from serving.keys import KeyTable
+from serving.moderation import CODE as MODERATION_BLOCKED
+from serving.moderation import ModerationError, Moderator
 from serving.storage import VideoStorage
 from serving.tables import Character, Job, ServedModel
+from serving.webhooks import WebhookTable
 
 LONGEST_KEY = 255
 POLL_MS = (250, 10_000)
@@ -26,33 +39,52 @@ class Backend(NamedTuple):
     storage: VideoStorage
     intake: Intake
     characters: CharacterTable
+    keys: KeyTable
+    events: EventTable
+    webhooks: WebhookTable
+    courier: Courier
+    janitor: Janitor
+    moderator: Moderator
+    caller: Caller = Caller()
 
     @classmethod
     def of(cls, config: ServeConfig) -> "Backend":
         """The parts that a configuration names."""
-        url = config.database_url
+        database = Database(config.database_url)
         storage, intake = VideoStorage(config.storage), Intake(config.uploads)
-        return cls(config, JobTable(url), storage, intake, CharacterTable(url))
+        return cls(
+            config,
+            JobTable(database),
+            storage,
+            intake,
+            CharacterTable(database),
+            KeyTable(database),
+            EventTable(database),
+            WebhookTable(database),
+            Courier(config, database),
+            Janitor(config, database),
+            Moderator(config),
+        )
 
     def character(self, character_id: str) -> Character:
-        """The character of that id.
+        """The caller's character of that id.
 
         Raises:
             ApiError: 404 when there is none.
         """
-        found = self.characters.get(character_id)
+        found = self.characters.get(character_id, self.caller.owner)
         if found is None:
             message = f"Character with id {character_id[:80]!r} not found."
             raise ApiError(404, message, code="not_found", param="character_id")
         return found
 
     def job(self, video_id: str) -> Job:
-        """The job of that id.
+        """The caller's job of that id.
 
         Raises:
-            ApiError: 404 when it never was or is deleted.
+            ApiError: 404 when it never was, is deleted or another's.
         """
-        job = self.jobs.get(video_id)
+        job = self.jobs.get(video_id, self.caller.owner)
         if job is None:
             raise not_found(video_id)
         return job
@@ -88,16 +120,33 @@ class Backend(NamedTuple):
         """The queued job, or the one that the same request made before.
 
         Raises:
-            ApiError: 429 when too many wait, 422 when an idempotency key comes with another request.
+            ApiError: 400 when its prompt is refused, 429 when too many wait or the caller asked for enough, 422 when
+                an idempotency key comes with another request.
         """
-        if self.jobs.num_waiting() >= self.config.max_queued_jobs:
-            message = f"{self.config.max_queued_jobs} videos are waiting already; try again later."
-            raise ApiError(429, message, code="queue_full", headers={"retry-after": "30"})
+        return self.queue_all([new])[0]
+
+    def queue_all(self, wanted: Sequence[NewJob]) -> Sequence[Job]:
+        """As `queue`, for several jobs: all of them or none."""
+        for new in wanted:
+            self._check_content(new)
+        admission = Admission(self.config.max_queued_jobs, self.caller.quota)
         try:
-            return self.jobs.create(new)[0]
+            made = self.jobs.create_all([replace(new, owner=self.caller.owner) for new in wanted], admission)
+        except AdmissionError as error:
+            advice = {"retry-after": str(math.ceil(error.retry_after_s))}
+            raise ApiError(429, str(error), code=error.code, headers=advice) from error
         except IdempotencyConflictError as error:
             message = "This Idempotency-Key was used before, with another request."
             raise ApiError(422, message, code="idempotency_key_reused", param="Idempotency-Key") from error
+        return [job for job, _ in made]
+
+    def _check_content(self, new: NewJob) -> None:
+        operation = new.settings.get("operation", {})
+        cards = [card["prompt"] for card in operation.get("cards", ())]
+        try:
+            self.moderator.check_texts([new.prompt, operation.get("second_prompt", ""), *cards])
+        except ModerationError as error:
+            raise invalid(str(error), param="prompt", code=MODERATION_BLOCKED) from error
 
     def advise_polling(self, response: Response, job: Job) -> None:
         """The SDK keeps the first interval that it is told, so it should fit the whole wait."""
@@ -130,10 +179,21 @@ def retry_of(
     return Retry(idempotency_key, x_stainless_retry_count not in ("", "0"))
 
 
-def backend_of(request: Request) -> Backend:
-    """The application's backend."""
+def open_backend(request: Request) -> Backend:
+    """The application's backend for a route that anybody may call."""
     return request.app.state.backend
 
 
-UsesBackend = Annotated[Backend, Depends(backend_of)]
+def backend_for_caller(request: Request) -> Backend:
+    """The application's backend, limited to what belongs to the caller.
+
+    Raises:
+        ApiError: 401 or 403 when the caller may not.
+    """
+    backend = open_backend(request)
+    return backend._replace(caller=caller_of(request, backend.config, backend.keys))
+
+
+OpenBackend = Annotated[Backend, Depends(open_backend)]
+UsesBackend = Annotated[Backend, Depends(backend_for_caller)]
 UsesRetry = Annotated[Retry, Depends(retry_of)]

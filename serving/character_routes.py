@@ -60,11 +60,11 @@ def get_character(character_id: str, backend: UsesBackend) -> CharacterCard:
 def _keep(name: str, clip: Input, backend: Backend, facts: ModelFacts) -> Character:
     """A character outlives the video that it was taken from, so the frames of a job are copied."""
     if clip.upload is not None:
-        return backend.characters.create(name, clip.upload, clip.shape)
+        return backend.characters.create(name, clip.upload, clip.shape, backend.caller.owner)
     path = backend.storage.path(backend.job(clip.job or ""), "video")
     if not path.is_file():
         raise ApiError(404, f"The video {clip.job} is no longer stored.", code="content_not_found", param="video")
     material = backend.intake.take(
         path.read_bytes(), "video", [clip.shape], fps=facts.fps, max_frames=clip.shape.num_frames, param="video"
     )
-    return backend.characters.create(name, material.name, material.shape)
+    return backend.characters.create(name, material.name, material.shape, backend.caller.owner)

@@ -3,29 +3,31 @@
 import secrets
 import time
 
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
 from model.shapes import VideoShape
-from serving.tables import Character, open_database
+from serving.database import Database
+from serving.tables import Character
 
 
 class CharacterTable:
     """The characters of one server."""
 
-    def __init__(self, url: str) -> None:
-        self._engine = open_database(url)
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-    def create(self, name: str, upload: str, shape: VideoShape, owner: str = "") -> Character:
+    def create(self, name: str, upload: str, shape: VideoShape, owner: str) -> Character:
         """A new character."""
         character = Character(
             id=f"char_{secrets.token_hex(16)}", name=name, owner=owner, created_s=time.time(), upload=upload,
             num_frames=shape.num_frames, height=shape.height, width=shape.width,
         )  # fmt: skip
-        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+        with self._database.write() as session:
             session.add(character)
         return character
 
-    def get(self, character_id: str) -> Character | None:
-        """The character, or None when there is none of that id."""
-        with Session(self._engine, expire_on_commit=False) as session:
-            return session.get(Character, character_id)
+    def get(self, character_id: str, owner: str) -> Character | None:
+        """The owner's character, or None when there is none of that id."""
+        with self._database.read() as session:
+            mine = select(Character).where(Character.id == character_id, Character.owner == owner)
+            return session.scalars(mine).one_or_none()

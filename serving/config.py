@@ -1,7 +1,7 @@
 """The settings of a server: where it listens, what it serves, where jobs and files live."""
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -18,6 +18,9 @@ class ServeConfig(Config):
     tracking_uri: str = Field(description="MLflow store that holds the model registry")
     model_name: str = Field(default="skyloom", min_length=1, description="name of the registered model")
     model_alias: str = Field(default="champion", min_length=1, description="registry alias to serve and to follow")
+    keys: Literal["auto", "required", "off"] = Field(
+        default="auto", description="whether requests need an API key; auto: off loopback, and once a key was made"
+    )
     num_cpus: float = Field(default=1.0, gt=0, description="CPU cores (and torch threads) of the model replica")
     num_gpus: float = Field(default=0.0, ge=0, description="GPUs of the model replica")
     num_model_replicas: int = Field(default=1, ge=1, description="replicas that pull jobs from the table")
@@ -28,6 +31,25 @@ class ServeConfig(Config):
     max_queued_jobs: int = Field(default=1000, ge=1, description="jobs waiting at once before new ones get 429")
     max_body_bytes: int = Field(default=32 * 2**20, ge=1024, description="largest request body, refused before parsing")
     max_video_px: int = Field(default=2**22, ge=1, description="largest width x height x frames of one video")
+    word_rules: Path | None = Field(
+        default=None, description="what prompts may not ask for, `category: phrase` a line; a short list comes with us"
+    )
+    guard_url: str = Field(default="", description="OpenAI-compatible address whose /moderations judges prompts too")
+    guard_model: str = Field(default="", description="the model to ask for there")
+    frame_check: Literal["nsfw", "off"] = Field(default="nsfw", description="the classifier that looks at each video")
+    frame_threshold: float = Field(default=0.8, gt=0, le=1, description="its score from which a video is refused")
+    visible_mark: str = Field(default="", max_length=64, description="text burnt into the corner of every video")
+    certificate: Path | None = Field(
+        default=None, description="PEM chain (leaf first, root last) to sign files with; an own one is made without it"
+    )
+    private_key: Path | None = Field(default=None, description="PEM of the certificate's ES256 key")
+    webhook_hosts: tuple[str, ...] = Field(
+        default=(), description="hosts (HOST or HOST:PORT) that webhooks may go to; * means every public https one"
+    )
+    webhook_poll_s: float = Field(default=0.5, gt=0, description="how often the courier looks for due webhooks")
+    retention_s: float = Field(default=7 * 86_400.0, gt=0, description="how long a finished video is kept")
+    sweep_every_s: float = Field(default=60.0, gt=0, description="how often what has expired is cleared away")
+    image_timeout_s: float = Field(default=120.0, gt=0, description="how long a request for pictures waits for them")
     start_timeout_s: float = Field(default=180.0, gt=0, description="how long start() waits for the model to be ready")
 
     @classmethod
@@ -37,10 +59,20 @@ class ServeConfig(Config):
         settings = {"database_url": f"sqlite:///{folder / 'jobs.db'}", "storage": folder / "files"}
         return cls.model_validate(settings | {"tracking_uri": tracking_uri} | changes)
 
+    @classmethod
+    def of_run(cls, root: Path, *, tracking_uri: str, **changes: object) -> Self:
+        """The settings of the server of a run, which keeps its jobs and files in the run's folder `serve`."""
+        return cls.at(root / "serve", tracking_uri=tracking_uri, **changes)
+
     @property
     def uploads(self) -> Path:
         """Where the frames of uploads lie."""
         return self.storage / "uploads"
+
+    @property
+    def identity(self) -> Path:
+        """Where the server's own certificate and key lie."""
+        return self.storage / "identity"
 
     @property
     def url(self) -> str:

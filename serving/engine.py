@@ -3,10 +3,10 @@
 import math
 import os
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, get_args
+from typing import Any, NamedTuple, Protocol, TypeAlias, get_args
 from uuid import uuid4
 
 import numpy as np
@@ -19,7 +19,7 @@ from model.sampling import SamplingOptions
 from model.shapes import Compression, VideoShape
 from model.weights import file_digest
 from serving.limits import ModelFacts
-from serving.storage import FILE_NAMES, Variant
+from serving.storage import FILE_NAMES, MEDIA_TYPES, Variant
 
 _SAMPLED_PERCENT = 90  # the rest is decoding and encoding
 _SPRITES = 16
@@ -76,7 +76,17 @@ class Order:
     options: SamplingOptions
 
 
-def render(pipeline: VideoPipeline, order: Order, folder: Path) -> Generator[int, None, dict[Variant, Any]]:
+Seal: TypeAlias = Callable[[Path, str], None]
+"""Signs a file of a media type, in place."""
+
+
+Finish: TypeAlias = Callable[[np.ndarray], np.ndarray]
+"""Looks at the frames before they are written, and may change or refuse them."""
+
+
+def render(
+    pipeline: VideoPipeline, order: Order, folder: Path, *, finish: Finish, seal: Seal
+) -> Generator[int, None, dict[Variant, Any]]:
     """Yields progress in percent; returns name, sha256 and size of each file, all of them whole in `folder`.
 
     The folder appears at once with everything in it, or not at all.
@@ -91,17 +101,23 @@ def render(pipeline: VideoPipeline, order: Order, folder: Path) -> Generator[int
             f"the model gave frames {frames.shape} {frames.dtype} for {order.shape}; is it a Skyloom pipeline?"
         )
     yield _SAMPLED_PERCENT
-    return write_files(frames, pipeline.fps, folder)
+    return write_files(finish(frames), pipeline.fps, folder, seal)
 
 
-def write_files(frames: np.ndarray, fps: float, folder: Path) -> dict[Variant, Any]:
-    """Name, sha256 and size of the video, its thumbnail and its spritesheet, written to `folder` all at once."""
+def write_files(frames: np.ndarray, fps: float, folder: Path, seal: Seal) -> dict[Variant, Any]:
+    """Name, sha256 and size of the video, its thumbnail and its spritesheet, sealed, written to `folder` at once."""
     draft = folder.with_name(f".{folder.name}.{uuid4().hex}")
     draft.mkdir(parents=True)
     try:
         write_mp4(draft / FILE_NAMES["video"], frames, fps)
-        Image.fromarray(frames[len(frames) // 2]).save(draft / FILE_NAMES["thumbnail"], quality=90)
+        Image.fromarray(frames[len(frames) // 2]).save(
+            draft / FILE_NAMES["thumbnail"],
+            quality=90,
+            lossless=len(frames) == 1,  # then it is the picture itself
+        )
         Image.fromarray(spritesheet(frames)).save(draft / FILE_NAMES["spritesheet"], quality=90)
+        for variant in get_args(Variant):
+            seal(draft / FILE_NAMES[variant], MEDIA_TYPES[variant])
         files = {variant: _facts(draft / FILE_NAMES[variant]) for variant in get_args(Variant)}
         _sync(draft)
         shutil.rmtree(folder, ignore_errors=True)  # an earlier try of the same attempt

@@ -7,8 +7,7 @@ fence, so one that slept through its lease is refused. A job whose lease ran out
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +15,10 @@ from sqlalchemy import Select, and_, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from serving.tables import Job, ServedModel, open_database
+from serving.admission import UNLIMITED, Admission
+from serving.database import Database
+from serving.events import EventType, record
+from serving.tables import Job, ServedModel
 
 RETRY_WINDOW_S = 600.0  # how long the SDK's own retry of a lost reply can take, with room
 
@@ -62,56 +64,57 @@ class IdempotencyConflictError(ValueError):
 class JobTable:
     """The jobs of one server; safe from many threads, processes and machines at once."""
 
-    def __init__(self, url: str, *, max_attempts: int = 3, clock: Callable[[], float] = time.time) -> None:
-        self._engine = open_database(url)
-        self._reader = self._engine.execution_options(read_only=True)
+    def __init__(self, database: Database, *, max_attempts: int = 3, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
         self._max_attempts = max_attempts
         self._clock = clock
 
-    def close(self) -> None:
-        """Closes the connections."""
-        self._engine.dispose()
-
     # the client's side
 
-    def create(self, new: NewJob) -> tuple[Job, bool]:
+    def create(self, new: NewJob, admission: Admission = UNLIMITED) -> tuple[Job, bool]:
         """The job, and whether it is new: a repeated request gets the job that it already made.
 
         Raises:
             IdempotencyConflictError: the key was used before, with another request.
+            AdmissionError: the queue is full, or the owner has asked for enough.
         """
+        return self.create_all([new], admission)[0]
+
+    def create_all(self, wanted: Sequence[NewJob], admission: Admission = UNLIMITED) -> Sequence[tuple[Job, bool]]:
+        """As `create`, for several jobs of one owner: all of them or none."""
         try:
-            with self._write() as session:
-                if self._engine.dialect.name == "postgresql":  # SQLite has one writer at a time anyway
-                    session.execute(select(func.pg_advisory_xact_lock(func.hashtext(new.fingerprint))))
-                known = self._repeated(session, new)
-                if known is not None:
-                    return known, False
-                job = self._row(new)
-                session.add(job)
+            with self._database.write() as session:
+                return [self._put(session, new, admission) for new in wanted]
         except IntegrityError:  # on PostgreSQL the same key may have been inserted since we looked
-            with self._read() as session:
-                known = self._repeated(session, new)
-            if known is None:
+            with self._database.read() as session:
+                known = [self._repeated(session, new) for new in wanted]
+            if None in known:
                 raise
-            return known, False
-        return job, True
+            return [(job, False) for job in known if job is not None]
 
-    def get(self, job_id: str) -> Job | None:
-        """The job, or None when it never was or is deleted."""
-        with self._read() as session:
-            return session.scalars(_alive().where(Job.id == job_id)).one_or_none()
+    def get(self, job_id: str, owner: str | None = None) -> Job | None:
+        """The job, or None when it never was, is deleted, or is another's than the `owner` that is named."""
+        query = _alive().where(Job.id == job_id)
+        with self._database.read() as session:
+            return session.scalars(query if owner is None else query.where(Job.owner == owner)).one_or_none()
 
-    def list(self, *, after: str | None = None, limit: int = 20, order: Literal["asc", "desc"] = "desc") -> Page:
-        """Jobs by creation, beginning behind the job `after`, which may be deleted by now.
+    def list(
+        self, owner: str = "", *, after: str | None = None, limit: int = 20, order: Literal["asc", "desc"] = "desc"
+    ) -> Page:
+        """The owner's jobs by creation, beginning behind the job `after`, which may be deleted by now.
 
         Raises:
-            UnknownCursorError: no job `after` ever existed.
+            UnknownCursorError: the owner never had a job `after`.
         """
-        query = _alive().order_by(Job.sequence.asc() if order == "asc" else Job.sequence.desc()).limit(limit + 1)
-        with self._read() as session:
+        query = (
+            _alive()
+            .where(Job.owner == owner)
+            .order_by(Job.sequence.asc() if order == "asc" else Job.sequence.desc())
+            .limit(limit + 1)
+        )
+        with self._database.read() as session:
             if after is not None:
-                cursor = session.scalar(select(Job.sequence).where(Job.id == after))
+                cursor = session.scalar(select(Job.sequence).where(Job.id == after, Job.owner == owner))
                 if cursor is None:
                     raise UnknownCursorError(after)
                 query = query.where(Job.sequence > cursor if order == "asc" else Job.sequence < cursor)
@@ -120,17 +123,21 @@ class JobTable:
 
     def delete(self, job_id: str) -> bool:
         """Whether there was such a job; it is gone now, and a worker that has it is refused from here on."""
-        gone = {"deleted_s": self._clock(), "idempotency_key": None, "prompt": "", "settings": {}, "fingerprint": ""}
-        statement = update(Job).where(Job.id == job_id, Job.deleted_s.is_(None)).values(gone).returning(Job.id)
-        with self._write() as session:
-            return session.scalar(statement) is not None
+        now = self._clock()
+        gone = {"deleted_s": now, "idempotency_key": None, "prompt": "", "settings": {}, "fingerprint": ""}
+        statement = update(Job).where(Job.id == job_id, Job.deleted_s.is_(None)).values(gone).returning(Job.owner)
+        with self._database.write() as session:
+            owner = session.scalar(statement)
+            if owner is not None:
+                record(session, job_id, owner, "video.deleted", now=now)
+        return owner is not None
 
     def num_waiting(self, before: Job | None = None) -> int:
         """Jobs that no worker has begun, or those of them that come before the given one."""
         query = select(func.count()).where(Job.status == "queued", Job.deleted_s.is_(None))
         if before is not None:
             query = query.where(Job.sequence < before.sequence)
-        with self._read() as session:
+        with self._database.read() as session:
             return session.scalar(query) or 0
 
     def recent_duration_s(self, num_jobs: int = 8) -> float | None:
@@ -142,7 +149,7 @@ class JobTable:
             .limit(num_jobs)
             .subquery()
         )
-        with self._read() as session:
+        with self._database.read() as session:
             return session.scalar(select(func.avg(recent.c.duration_s)))
 
     # the worker's side
@@ -167,27 +174,32 @@ class JobTable:
             .with_for_update(skip_locked=True)
             .scalar_subquery()
         )
-        with self._write() as session:
-            session.execute(update(Job).where(lost, Job.attempts >= self._max_attempts).values(exhausted))
+        with self._database.write() as session:
+            hopeless = update(Job).where(lost, Job.attempts >= self._max_attempts).values(exhausted)
+            for failed in session.scalars(hopeless.returning(Job)):
+                record(session, failed.id, failed.owner, "video.failed", now=now, progress=failed.progress)
             times = {"lease_until_s": now + lease_s, "started_s": func.coalesce(Job.started_s, now)}
             job = session.scalar(update(Job).where(Job.sequence == oldest).values(mine | times).returning(Job))
+            if job is not None and job.attempts == 1:
+                record(session, job.id, job.owner, "video.in_progress", now=now)
         return None if job is None else Lease(job, job.fence)
 
     def renew(self, lease: Lease, *, lease_s: float, progress: int | None = None) -> bool:
         """Whether the lease is still held, now for `lease_s` more; False means: stop, another has the job."""
         values: dict[str, Any] = {"lease_until_s": self._clock() + lease_s}
-        if progress is not None:
-            values["progress"] = min(max(progress, 0), 99)
-        return self._write_fenced(lease, values)
+        if progress is None:
+            return self._write_fenced(lease, values)
+        return self._write_fenced(lease, values | {"progress": min(max(progress, 0), 99)}, "video.progress")
 
     def complete(self, lease: Lease, result: dict[str, Any]) -> bool:
         """Whether the result was taken; False when the fence is no longer live, and the result must be thrown away."""
-        return self._write_fenced(lease, _ended("completed", self._clock()) | {"progress": 100, "result": result})
+        values = _ended("completed", self._clock()) | {"progress": 100, "result": result}
+        return self._write_fenced(lease, values, "video.completed")
 
     def fail(self, lease: Lease, *, code: str, message: str) -> bool:
         """Whether the failure was taken; False when the fence is no longer live."""
         error = {"error_code": code, "error_message": message}
-        return self._write_fenced(lease, _ended("failed", self._clock()) | error)
+        return self._write_fenced(lease, _ended("failed", self._clock()) | error, "video.failed")
 
     def release(self, lease: Lease) -> bool:
         """Whether the job was handed back at once, the attempt not counted: for a worker that is asked to stop."""
@@ -198,23 +210,40 @@ class JobTable:
     def publish(self, name: str, *, version: str, facts: dict[str, Any]) -> None:
         """Tells every ingress which model version is served and what it can make."""
         now = self._clock()
-        with self._write() as session:
+        with self._database.write() as session:
             session.merge(ServedModel(name=name, version=version, facts=facts, loaded_s=now, seen_s=now))
 
     def mark_seen(self, name: str) -> None:
         """Tells every ingress that a replica of the model lives."""
-        with self._write() as session:
+        with self._database.write() as session:
             session.execute(update(ServedModel).where(ServedModel.name == name).values(seen_s=self._clock()))
 
     def served(self, name: str) -> ServedModel | None:
         """The model version that the replicas serve, or None before the first has loaded."""
-        with self._read() as session:
+        with self._database.read() as session:
             return session.get(ServedModel, name)
 
-    def _write_fenced(self, lease: Lease, values: dict[str, Any]) -> bool:
+    def _write_fenced(self, lease: Lease, values: dict[str, Any], happened: EventType | None = None) -> bool:
         live = (Job.id == lease.job.id, Job.fence == lease.fence, Job.status == "in_progress", Job.deleted_s.is_(None))
-        with self._write() as session:
-            return session.scalar(update(Job).where(*live).values(values).returning(Job.id)) is not None
+        with self._database.write() as session:
+            progress = session.scalar(update(Job).where(*live).values(values).returning(Job.progress))
+            if progress is not None and happened is not None:
+                record(session, lease.job.id, lease.job.owner, happened, now=self._clock(), progress=progress)
+        return progress is not None
+
+    def _put(self, session: Session, new: NewJob, admission: Admission) -> tuple[Job, bool]:
+        if self._database.is_postgresql:  # one request of an owner at a time; SQLite has one writer anyway
+            session.execute(select(func.pg_advisory_xact_lock(func.hashtext(new.owner))))
+        known = self._repeated(session, new)
+        if known is not None:
+            return known, False
+        now = self._clock()
+        admission.check(session, new.owner, now)
+        job = self._row(new)
+        session.add(job)
+        record(session, job.id, job.owner, "video.queued", now=now)
+        session.flush()  # the next of several must see this one
+        return job, True
 
     def _row(self, new: NewJob) -> Job:
         return Job(
@@ -243,16 +272,6 @@ class JobTable:
         since = self._clock() - RETRY_WINDOW_S
         same = mine.where(Job.fingerprint == new.fingerprint, Job.created_s >= since)
         return session.scalars(same.order_by(Job.sequence.desc()).limit(1)).one_or_none()
-
-    @contextmanager
-    def _write(self) -> Iterator[Session]:
-        with Session(self._engine, expire_on_commit=False) as session, session.begin():
-            yield session
-
-    @contextmanager
-    def _read(self) -> Iterator[Session]:
-        with Session(self._reader, expire_on_commit=False) as session, session.begin():
-            yield session
 
 
 def _alive() -> Select[tuple[Job]]:

@@ -10,7 +10,7 @@ from model.shapes import VideoShape
 from serving import operations
 from serving.backend import Backend, Retry, UsesBackend, UsesRetry
 from serving.forms import read_fields
-from serving.jobs import NewJob
+from serving.jobs import NewJob, Page
 from serving.limits import ModelFacts
 from serving.materials import take_image, take_video
 from serving.operations import (
@@ -22,8 +22,9 @@ from serving.operations import (
     JoinVideos,
     LoopVideo,
     StoryboardVideo,
+    Variations,
 )
-from serving.schema import CreateVideo, Sampling, Video, parse
+from serving.schema import CreateVideo, Sampling, Video, VideoList, parse
 
 router = APIRouter(prefix="/v1/videos")
 Wanted = TypeVar("Wanted", bound=Sampling)
@@ -33,18 +34,18 @@ Plan = Callable[[Wanted, Asked], NewJob]
 @router.post("")
 async def create_video(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
     """Queues a video. A repeated request (same key, or the SDK's own retry) gets the job it already made."""
-    fields, facts = await read_fields(request), await _facts(backend)
-    image = {key: fields.pop(key) for key in ("input_reference",) if key in fields}
-    wanted = parse(CreateVideo, fields)
-    inputs: dict[str, Input] = {}
-    if wanted.characters:
-        found = await run_in_threadpool(backend.character, wanted.characters[0])
-        inputs["character"] = Input(VideoShape(found.num_frames, found.height, found.width), upload=found.upload)
-    if image:
-        asked = Asked(facts=facts, max_video_px=backend.config.max_video_px)
-        shape = asked.shape(wanted.seconds, wanted.size)
-        inputs["image"] = await take_image(image, "input_reference", backend, facts, shape)
-    return await _queued(operations.create, wanted, inputs, facts, backend, retry, response)
+    wanted, asked = await _creation(await read_fields(request), backend, retry)
+    return await _queued(operations.create(wanted, asked), backend, response)
+
+
+@router.post("/variations")
+async def create_variations(request: Request, backend: UsesBackend, retry: UsesRetry) -> VideoList:
+    """Queues `n` videos that differ in their seeds only: all of them or none."""
+    fields = await read_fields(request)
+    number = parse(Variations, {"n": fields.pop("n")} if "n" in fields else {}).n
+    wanted, asked = await _creation(fields, backend, retry)
+    jobs = await run_in_threadpool(backend.queue_all, operations.seeded(operations.create, wanted, asked, number))
+    return VideoList.of(Page(jobs, has_more=False), backend.config.retention_s)
 
 
 @router.post("/edits")
@@ -121,22 +122,30 @@ async def _changed(
     inputs: dict[str, Input] = {}
     for role in roles:
         inputs[role] = await take_video(videos, role, backend, facts, next(iter(inputs.values()), None))
-    return await _queued(plan, wanted, inputs, facts, backend, retry, response)
-
-
-async def _queued(
-    plan: Plan[Wanted],
-    wanted: Wanted,
-    inputs: dict[str, Input],
-    facts: ModelFacts,
-    backend: Backend,
-    retry: Retry,
-    response: Response,
-) -> Video:
     asked = Asked(facts=facts, max_video_px=backend.config.max_video_px, inputs=inputs, **retry._asdict())
-    job = await run_in_threadpool(backend.queue, plan(wanted, asked))
+    return await _queued(plan(wanted, asked), backend, response)
+
+
+async def _creation(fields: dict[str, Any], backend: Backend, retry: Retry) -> tuple[CreateVideo, Asked]:
+    """What a request for a new video asks for, its picture or character taken in."""
+    facts = await _facts(backend)
+    image = {key: fields.pop(key) for key in ("input_reference",) if key in fields}
+    wanted = parse(CreateVideo, fields)
+    inputs: dict[str, Input] = {}
+    asked = Asked(facts=facts, max_video_px=backend.config.max_video_px, inputs=inputs, **retry._asdict())
+    if wanted.characters:
+        found = await run_in_threadpool(backend.character, wanted.characters[0])
+        inputs["character"] = Input(VideoShape(found.num_frames, found.height, found.width), upload=found.upload)
+    if image:
+        shape = asked.shape(wanted.seconds, wanted.size)
+        inputs["image"] = await take_image(image, "input_reference", backend, facts, shape)
+    return wanted, asked
+
+
+async def _queued(new: NewJob, backend: Backend, response: Response) -> Video:
+    job = await run_in_threadpool(backend.queue, new)
     await run_in_threadpool(backend.advise_polling, response, job)
-    return Video.of(job)
+    return Video.of(job, backend.config.retention_s)
 
 
 async def _facts(backend: Backend) -> ModelFacts:

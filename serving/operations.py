@@ -4,9 +4,9 @@ A job's `settings` hold, beside the sampling, `operation` (what is to be done) a
 pictures); serving/orders.py reads them in the replica.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -73,6 +73,21 @@ class StoryboardVideo(Sampling):
     """The body of `storyboards`."""
 
     cards: Annotated[tuple[Scene, ...], Field(min_length=1, max_length=32)]
+    size: Text | None = None
+
+
+class Variations(BaseModel):
+    """How many videos of one request; beside it stand the fields of a new video."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n: Annotated[int, Field(ge=1, le=16)] = 4
+
+
+class CreateImage(Sampling):
+    """The body of `images/generations`, as far as it is about the picture."""
+
+    prompt: Prompt
     size: Text | None = None
 
 
@@ -154,6 +169,28 @@ def create(request: CreateVideo, asked: Asked) -> NewJob:
         raise invalid(f"size={size!r} is not that of the character, {character.size!r}.", param="size")
     kind = "animate" if "image" in asked.inputs else "feature" if character else "generate"
     return asked.job(request, request.prompt, asked.shape(request.seconds, size), kind)
+
+
+Asking = TypeVar("Asking", bound=Sampling)
+
+
+def seeded(plan: Callable[[Asking, Asked], NewJob], request: Asking, asked: Asked, number: int) -> list[NewJob]:
+    """The same job `number` times, each with a seed and an idempotency key of its own."""
+    first = plan(request, asked)
+    made = []
+    for index in range(number):
+        new = plan(request.model_copy(update={"seed": (first.settings["seed"] + index) % 2**31}), asked)
+        # a retry without key must find the jobs whatever seeds were drawn for them
+        fingerprint = digest_of([first.fingerprint, number, index])
+        key = None if asked.idempotency_key is None else f"{asked.idempotency_key}:{index}"
+        made.append(replace(new, fingerprint=fingerprint, idempotency_key=key))
+    return made
+
+
+def image(request: CreateImage, asked: Asked) -> NewJob:
+    """One picture."""
+    shape = asked.shape(None, request.size)._replace(num_frames=1)
+    return asked.job(request, request.prompt, shape, "image")
 
 
 def edit(request: EditVideo, asked: Asked) -> NewJob:

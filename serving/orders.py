@@ -1,5 +1,6 @@
 """A job's row to an order for the engine: which task, with which frames. Runs in the replica."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,12 +12,13 @@ from model.errors import StageError
 from model.plan import Task
 from model.sampling import SamplingOptions
 from model.shapes import VideoShape
-from model.tasks import Animate, Blend, Card, Edit, Extend, Feature, Generate, Join, Loop, Storyboard
+from model.tasks import Animate, Blend, Card, Edit, Extend, Feature, Generate, Image, Join, Loop, Storyboard
 from serving.config import ServeConfig
 from serving.engine import Order
 from serving.intake import Intake
 from serving.jobs import JobTable
 from serving.limits import ModelFacts, check_pixels, num_frames_of, shape_of
+from serving.provenance import Claim, Ingredient
 from serving.storage import VideoStorage
 from serving.tables import Job
 
@@ -60,6 +62,26 @@ def order_of(job: Job, facts: ModelFacts, config: ServeConfig, shelf: Shelf) -> 
     return Order(task=TASKS[operation["kind"]](wanted), shape=shape, seed=settings["seed"], options=options)
 
 
+def claim_of(job: Job, facts: ModelFacts, shelf: Shelf) -> Claim:
+    """What the files of a job say of themselves."""
+    settings, inputs = job.settings, job.settings.get("inputs", {})
+    sources = [shelf.jobs.get(given["job"]) for given in inputs.values() if "job" in given]
+    generation = {
+        "model": facts.name,
+        "model_version": facts.version,
+        "weights_digest": facts.weights_digest,
+        "dataset_id": facts.dataset_id,
+        "operation": settings.get("operation", {}).get("kind", "generate"),
+        "prompt_sha256": hashlib.sha256(job.prompt.encode()).hexdigest(),
+        "seed": settings["seed"],
+        "num_inference_steps": settings["num_inference_steps"],
+        "guidance_scale": settings["guidance_scale"],
+        "uploads": [given["upload"] for given in inputs.values() if "upload" in given],
+    }
+    parts = [Ingredient(source.id, shelf.storage.path(source, "video")) for source in sources if source is not None]
+    return Claim(job.id, generation, [part for part in parts if part.path.is_file()])
+
+
 def _shape(job: Job, facts: ModelFacts, config: ServeConfig) -> VideoShape:
     """The shape of the result, checked again: the model may have changed since the request was."""
     fitting = shape_of(facts.default_seconds, job.size, facts, max_video_px=config.max_video_px)
@@ -82,6 +104,10 @@ def _frames(given: Mapping[str, str], shape: VideoShape, facts: ModelFacts, shel
 
 def _generate(wanted: Wanted) -> Task:
     return Generate(wanted.expand(wanted.prompt), wanted.shape)
+
+
+def _image(wanted: Wanted) -> Task:
+    return Image(wanted.expand(wanted.prompt), wanted.shape.height, wanted.shape.width)
 
 
 def _animate(wanted: Wanted) -> Task:
@@ -126,6 +152,7 @@ def _storyboard(wanted: Wanted) -> Task:
 
 TASKS: Mapping[str, Callable[[Wanted], Task]] = {
     "generate": _generate,
+    "image": _image,
     "animate": _animate,
     "feature": _feature,
     "edit": _edit,

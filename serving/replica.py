@@ -9,6 +9,7 @@ from ray import serve
 
 from model.errors import CapacityError
 from serving.config import ServeConfig
+from serving.database import Database
 from serving.jobs import JobTable
 from serving.loader import load_model
 from serving.registry import ModelRegistry
@@ -28,7 +29,7 @@ class ModelReplica:
     def __init__(self, config: ServeConfig) -> None:
         logging.getLogger("serving").setLevel(logging.INFO)
         torch.set_num_threads(max(1, int(config.num_cpus)))
-        self._jobs = JobTable(config.database_url, max_attempts=config.max_attempts)
+        self._jobs = JobTable(Database(config.database_url), max_attempts=config.max_attempts)
         self._worker = Worker(
             config,
             name=f"{socket.gethostname()}:{os.getpid()}",

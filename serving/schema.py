@@ -84,9 +84,10 @@ class Video(BaseModel):
     weights_digest: str | None = None
 
     @classmethod
-    def of(cls, job: Job) -> "Video":
-        """The job as clients see it."""
+    def of(cls, job: Job, retention_s: float | None = None) -> "Video":
+        """The job as clients see it; once finished it is kept for `retention_s`."""
         result = job.result or {}
+        expires = None if job.completed_s is None or retention_s is None else int(job.completed_s + retention_s)
         error = VideoError(code=job.error_code, message=job.error_message or "") if job.error_code else None
         return cls.model_validate(
             {
@@ -96,6 +97,7 @@ class Video(BaseModel):
                 "progress": job.progress,
                 "created_at": int(job.created_s),
                 "completed_at": None if job.completed_s is None else int(job.completed_s),
+                "expires_at": expires,
                 "error": error,
                 "prompt": job.prompt,
                 "seconds": job.seconds,
@@ -118,9 +120,9 @@ class VideoList(BaseModel):
     last_id: str | None
 
     @classmethod
-    def of(cls, page: Page) -> "VideoList":
+    def of(cls, page: Page, retention_s: float) -> "VideoList":
         """The page as clients see it."""
-        videos = [Video.of(job) for job in page.jobs]
+        videos = [Video.of(job, retention_s) for job in page.jobs]
         ends = (videos[0].id, videos[-1].id) if videos else (None, None)
         return cls(data=videos, has_more=page.has_more, first_id=ends[0], last_id=ends[1])
 

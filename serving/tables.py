@@ -1,15 +1,11 @@
-"""The rows of the job database, and the engine that opens it with the durability that a job id promises."""
+"""The rows of the server's database."""
 
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import JSON, BigInteger, Engine, Float, Index, Integer, String, Text, create_engine, event, text
-from sqlalchemy.engine import Connection, make_url
+from sqlalchemy import JSON, BigInteger, Float, Index, Integer, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 JobStatus: TypeAlias = Literal["queued", "in_progress", "completed", "failed"]
-
-_CREATE_LOCK = 0x5C1_0011  # any fixed number: two servers starting at once must not both create the tables
 
 
 class Base(DeclarativeBase):
@@ -62,6 +58,52 @@ class Job(Base):
     )
 
 
+class Event(Base):
+    """Something that happened to a job; the sequence is the order in which it did."""
+
+    __tablename__ = "events"
+
+    sequence: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    job_id: Mapped[str] = mapped_column(String(64))
+    owner: Mapped[str] = mapped_column(String(64))
+    type: Mapped[str] = mapped_column(String(32))
+    progress: Mapped[int] = mapped_column(Integer)
+    created_s: Mapped[float] = mapped_column(Float(53))
+
+    __table_args__ = (Index("events_by_job", "job_id", "sequence"), {"sqlite_autoincrement": True})
+
+
+class WebhookEndpoint(Base):
+    """An address that is told when videos end; its secrets sign what it is told, so they are kept as they are."""
+
+    __tablename__ = "webhook_endpoints"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(String(256))
+    url: Mapped[str] = mapped_column(Text)
+    event_types: Mapped[list[str]] = mapped_column(JSON)
+    secret: Mapped[str] = mapped_column(String(128))
+    old_secret: Mapped[str | None] = mapped_column(String(128))
+    old_secret_until_s: Mapped[float | None] = mapped_column(Float(53))
+    created_s: Mapped[float] = mapped_column(Float(53))
+    updated_s: Mapped[float | None] = mapped_column(Float(53))
+
+
+class Delivery(Base):
+    """One event on its way to one endpoint; written with the event, so that neither is without the other."""
+
+    __tablename__ = "deliveries"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    endpoint_id: Mapped[str] = mapped_column(String(64), index=True)
+    type: Mapped[str] = mapped_column(String(32))
+    job_id: Mapped[str] = mapped_column(String(64))
+    created_s: Mapped[float] = mapped_column(Float(53))
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    next_try_s: Mapped[float | None] = mapped_column(Float(53), index=True)
+
+
 class Character(Base):
     """A named clip whose appearance later videos take up; `upload` names its frames among the uploads."""
 
@@ -77,6 +119,23 @@ class Character(Base):
     width: Mapped[int] = mapped_column(Integer)
 
 
+class ApiKey(Base):
+    """One API key: who calls with it, what it may do, how much of it. Of the secret only its hash is kept."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(256))
+    owner: Mapped[str] = mapped_column(String(64))
+    secret_sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    hint: Mapped[str] = mapped_column(String(16))
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    quota: Mapped[dict[str, Any]]
+    created_s: Mapped[float] = mapped_column(Float(53))
+    expires_s: Mapped[float | None] = mapped_column(Float(53))
+    revoked_s: Mapped[float | None] = mapped_column(Float(53))
+
+
 class ServedModel(Base):
     """What the replicas serve now; the ingress reads its limits here and so needs neither weights nor torch."""
 
@@ -87,37 +146,3 @@ class ServedModel(Base):
     facts: Mapped[dict[str, Any]]
     loaded_s: Mapped[float] = mapped_column(Float(53))
     seen_s: Mapped[float] = mapped_column(Float(53))
-
-
-def open_database(url: str) -> Engine:
-    """An engine whose commits survive a power cut; its tables exist.
-
-    On SQLite each transaction begins as a writer unless the connection has the option `read_only`: a reader that
-    turns writer half-way fails at once when another writes, and no timeout helps.
-    """
-    database = make_url(url)
-    if database.get_backend_name() != "sqlite":
-        engine = create_engine(database, pool_pre_ping=True)
-    else:
-        if database.database:
-            Path(database.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(database, connect_args={"timeout": 30, "check_same_thread": False})
-        event.listen(engine, "connect", _configure_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    with engine.begin() as connection:
-        if engine.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATE_LOCK})
-        Base.metadata.create_all(connection)
-    return engine
-
-
-def _configure_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # the driver would otherwise begin late, and only for some statements
-    # synchronous=NORMAL is faster but may lose the last commits when the power goes
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    read_only = connection.get_execution_options().get("read_only", False)
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

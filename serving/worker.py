@@ -6,16 +6,24 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from model.errors import SkyloomError
+from serving.certificates import identity_of
 from serving.config import ServeConfig
 from serving.engine import LoadedModel, render
 from serving.intake import Intake
 from serving.jobs import JobTable, Lease
 from serving.limits import ModelFacts
-from serving.orders import Shelf, order_of
+from serving.mark import marked
+from serving.moderation import CODE as MODERATION_BLOCKED
+from serving.moderation import ModerationError, Moderator
+from serving.orders import Shelf, claim_of, order_of
+from serving.provenance import Notary
 from serving.registry import RegisteredModel
 from serving.storage import VideoStorage
 
@@ -54,6 +62,8 @@ class Worker:
         self._jobs = jobs
         self._storage = VideoStorage(config.storage)
         self._shelf = Shelf(jobs, self._storage, Intake(config.uploads))
+        self._moderator = Moderator(config)
+        self._notary = Notary(identity_of(config))
         self._registry = registry
         self._load = load
         self._model: LoadedModel | None = None
@@ -141,7 +151,9 @@ class Worker:
         model, job = self._model, lease.job
         folder = self._storage.attempt_folder(job, lease.fence)
         order = order_of(job, model.facts, self._config, self._shelf)
-        with closing(render(model.pipeline, order, folder)) as steps:
+        claim = claim_of(job, model.facts, self._shelf)
+        seal = partial(self._notary.sign, claim=claim)
+        with closing(render(model.pipeline, order, folder, finish=self._finish, seal=seal)) as steps:
             files = self._report(lease, steps)
         if files is None:
             return
@@ -155,6 +167,10 @@ class Worker:
             self._storage.keep_only(job, lease.fence)
         else:
             self._storage.discard_attempt(job, lease.fence)
+
+    def _finish(self, frames: np.ndarray) -> np.ndarray:
+        self._moderator.check_frames(frames)
+        return marked(frames, self._config.visible_mark)
 
     def _report(self, lease: Lease, steps: Generator[int, None, Any]) -> Any | None:
         """What the steps return, or None when the job was deleted, lost or handed back meanwhile."""
@@ -177,6 +193,8 @@ def _reason(error: Exception) -> dict[str, str]:
     """What the client is told; the rest stays in the log."""
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         return {"code": "insufficient_storage", "message": "The server has no space left for the video."}
+    if isinstance(error, ModerationError):
+        return {"code": MODERATION_BLOCKED, "message": str(error)}
     if isinstance(error, SkyloomError):
         return {"code": "generation_failed", "message": str(error)}
     return {"code": "server_error", "message": "The video could not be made because of an error inside the server."}

@@ -2,7 +2,7 @@
 
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 from rich.console import Console
@@ -24,6 +24,9 @@ class ServeFlags(Flags):
     )
     host: str = Field(default="127.0.0.1", description="address to listen on; loopback unless said otherwise")
     port: int = Field(default=8000, ge=1, le=65535, description="TCP port")
+    keys: Literal["auto", "required", "off"] = Field(
+        default="auto", description="whether requests need an API key; auto: off loopback, and once a key was made"
+    )
     num_cpus: float = Field(default=1.0, gt=0, description="CPU cores of the model replica")
     num_gpus: float = Field(default=0.0, ge=0, description="GPUs of the model replica")
     num_model_replicas: int = Field(default=1, ge=1, description="replicas that pull jobs")
@@ -50,13 +53,13 @@ def serve(name: str, arguments: list[str]) -> None:
 
 def _serving(place: Workspace, options: dict[str, Any]) -> ServeConfig:
     name = model_name(place)
-    return ServeConfig.at(place.root / "serve", tracking_uri=place.tracking_uri, model_name=name, **options)
+    return ServeConfig.of_run(place.root, tracking_uri=place.tracking_uri, model_name=name, **options)
 
 
 def _sdk_example(base_url: str) -> str:
     return f'''from openai import OpenAI
 
-client = OpenAI(base_url="{base_url}", api_key="none")
+client = OpenAI(base_url="{base_url}", api_key="none")  # where keys exist: one of `skyloom keys create NAME`
 video = client.videos.create_and_poll(model="skyloom", prompt="...", seconds="2")
 client.videos.download_content(video.id).write_to_file("video.mp4")
 '''

@@ -1,9 +1,11 @@
 """A model that paints a colour per seed, and the server's parts around it; only the networks are missing."""
 
+import io
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import av
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -13,10 +15,11 @@ from model.errors import RegistryError
 from model.plan import Task
 from model.sampling import SamplingOptions
 from model.shapes import Compression
-from model.tasks import Generate
+from model.tasks import Generate, Image
 from model.tiny import save_tiny_pipeline
 from serving.api import create_app
 from serving.config import ServeConfig
+from serving.database import Database
 from serving.engine import LoadedModel
 from serving.jobs import JobTable
 from serving.limits import ModelFacts
@@ -45,14 +48,15 @@ class Painter:
         self, task: Task, *, seeds: Sequence[int], options: SamplingOptions
     ) -> Generator[Step, None, list[np.ndarray]]:
         """Yields after each step; returns the frames."""
-        assert isinstance(task, Generate)
+        assert isinstance(task, Generate | Image)
+        shape = task.shape if isinstance(task, Generate) else (1, task.height, task.width)
         self.prompts.append(task.prompt)
         num_steps = options.num_steps or 3
         for step in range(1, num_steps + 1):
             self.on_step(step)
             yield Step(step, num_steps)
         colours = [np.random.default_rng(seed).integers(0, 256, 3) for seed in seeds]
-        return [np.broadcast_to(colour, (*task.shape, 3)).astype(np.uint8) for colour in colours]
+        return [np.broadcast_to(colour, (*shape, 3)).astype(np.uint8) for colour in colours]
 
 
 class Shelf:
@@ -118,6 +122,17 @@ def facts_of(version: str = "1") -> ModelFacts:
     )
 
 
+def packets_of(content: bytes) -> list[bytes]:
+    """The encoded pictures of an MP4: equal seeds give equal ones, while no signature comes out the same twice."""
+    with av.open(io.BytesIO(content)) as container:
+        return [bytes(packet) for packet in container.demux(video=0)]
+
+
+@pytest.fixture
+def packets() -> Callable[[bytes], list[bytes]]:
+    return packets_of
+
+
 @pytest.fixture
 def facts() -> ModelFacts:
     return facts_of()
@@ -125,15 +140,17 @@ def facts() -> ModelFacts:
 
 @pytest.fixture
 def config(tmp_path: Path) -> ServeConfig:
-    return ServeConfig.at(tmp_path / "serve", tracking_uri="unused", alias_poll_s=0.01, poll_interval_s=0.01)
+    return ServeConfig.at(
+        tmp_path / "serve", tracking_uri="unused", alias_poll_s=0.01, poll_interval_s=0.01, frame_check="off"
+    )
 
 
 @pytest.fixture
 def jobs(config: ServeConfig) -> Iterator[JobTable]:
     config.storage.mkdir(parents=True)
-    table = JobTable(config.database_url)
-    yield table
-    table.close()
+    database = Database(config.database_url)
+    yield JobTable(database)
+    database.close()
 
 
 @pytest.fixture

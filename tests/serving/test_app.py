@@ -16,6 +16,7 @@ from data.video import read_frames
 from model.errors import CapacityError, RegistryError
 from serving.app import Server, start, stop
 from serving.config import ServeConfig
+from serving.database import Database
 from serving.jobs import JobTable
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
@@ -99,8 +100,8 @@ def test_a_taken_port_and_an_empty_registry_are_told_before_anything_starts(serv
 
 
 @pytest.mark.integration
-def test_a_job_outlives_the_replica_that_was_killed_in_the_middle(server: Server, client: OpenAI) -> None:
-    jobs = JobTable(server.config.database_url)
+def test_a_job_outlives_the_replica_that_was_killed_in_the_middle(packets, server: Server, client: OpenAI) -> None:
+    jobs = JobTable(Database(server.config.database_url))
     options = {"seed": 5, "num_inference_steps": 200}
     calm = client.videos.create_and_poll(prompt="p", seconds="2", size="64x64", extra_body=options)
     video = client.videos.create(prompt="p", seconds="2", size="64x64", extra_body=options)
@@ -113,5 +114,6 @@ def test_a_job_outlives_the_replica_that_was_killed_in_the_middle(server: Server
     row = jobs.get(video.id)
     assert row is not None
     assert row.attempts == 2
-    contents = [client.videos.download_content(found.id).read() for found in (calm, video)]
-    assert contents[0] == contents[1]
+    streams = [packets(client.videos.download_content(found.id).read()) for found in (calm, video)]
+    assert streams[0] == streams[1]
+    assert len(streams[0]) > 16

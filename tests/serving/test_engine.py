@@ -24,6 +24,15 @@ OPTIONS = SamplingOptions(num_steps=2, guidance_scale=2.0)
 ORDER = Order(task=Generate("a red ball", SHAPE), shape=SHAPE, seed=3, options=OPTIONS)
 
 
+def unsealed(path: Path, media_type: str) -> None:
+    """Leaves a file as it is."""
+
+
+def unchanged(frames: np.ndarray) -> np.ndarray:
+    """Lets all frames pass."""
+    return frames
+
+
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> SkyloomPipeline:
     folder = tmp_path_factory.mktemp("tiny")
@@ -33,7 +42,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> SkyloomPipeline:
 
 def test_a_prompt_becomes_files(pipeline: SkyloomPipeline, tmp_path: Path) -> None:
     steps, folder = [], tmp_path / "job" / "1"
-    rendering = render(pipeline, ORDER, folder)
+    rendering = render(pipeline, ORDER, folder, finish=unchanged, seal=unsealed)
     try:
         while True:
             steps.append(next(rendering))
@@ -53,7 +62,9 @@ def test_a_seed_decides_every_byte(pipeline: SkyloomPipeline, tmp_path: Path) ->
     digests = []
     for index, seed in enumerate((3, 3, 4)):
         order = replace(ORDER, seed=seed)
-        digests.append(finish(render(pipeline, order, tmp_path / str(index)))["video"]["sha256"])
+        digests.append(
+            finish(render(pipeline, order, tmp_path / str(index), finish=unchanged, seal=unsealed))["video"]["sha256"]
+        )
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -65,7 +76,7 @@ def test_frames_that_were_not_asked_for_are_refused(pipeline: SkyloomPipeline, t
 
     short = Short(pipeline.autoencoder, pipeline.transformer)
     with pytest.raises(StageError, match="Skyloom pipeline"):
-        finish(render(short, ORDER, tmp_path / "1"))
+        finish(render(short, ORDER, tmp_path / "1", finish=unchanged, seal=unsealed))
     assert not (tmp_path / "1").exists()
 
 
@@ -78,10 +89,10 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytes
     with monkeypatch.context() as patch:
         patch.setattr("serving.engine.file_digest", full)
         with pytest.raises(OSError, match="disk full"):
-            write_files(frames, 8, tmp_path / "1")
+            write_files(frames, 8, tmp_path / "1", unsealed)
     assert list(tmp_path.iterdir()) == []
-    write_files(frames, 8, tmp_path / "1")
-    write_files(frames, 8, tmp_path / "1")
+    write_files(frames, 8, tmp_path / "1", unsealed)
+    write_files(frames, 8, tmp_path / "1", unsealed)
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
 

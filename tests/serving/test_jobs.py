@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+from serving.database import Database
 from serving.jobs import IdempotencyConflictError, JobTable, NewJob, UnknownCursorError
 
 A_JOB = NewJob(model="skyloom", prompt="a red ball", seconds="2", size="64x64", settings={"seed": 1}, fingerprint="f")
@@ -31,19 +32,19 @@ def clock() -> Clock:
 
 @pytest.fixture
 def table(tmp_path: Path, clock: Clock) -> JobTable:
-    return JobTable(f"sqlite:///{tmp_path / 'jobs.db'}", max_attempts=3, clock=clock)
+    return JobTable(Database(f"sqlite:///{tmp_path / 'jobs.db'}"), max_attempts=3, clock=clock)
 
 
 def test_commits_survive_a_power_cut_by_setting(table: JobTable) -> None:
-    with table._engine.connect() as connection:
+    with table._database._engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
 
 
 def test_a_job_outlives_the_table_object(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'jobs.db'}"
-    job, is_new = JobTable(url).create(A_JOB)
-    found = JobTable(url).get(job.id)
+    job, is_new = JobTable(Database(url)).create(A_JOB)
+    found = JobTable(Database(url)).get(job.id)
     assert is_new
     assert found is not None
     assert (found.prompt, found.status, found.settings) == ("a red ball", "queued", {"seed": 1})
@@ -197,7 +198,7 @@ class JobHistory(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = Clock()
-        self.table = JobTable("sqlite://", max_attempts=3, clock=self.clock)
+        self.table = JobTable(Database("sqlite://"), max_attempts=3, clock=self.clock)
         self.last: dict[str, str] = {}
         self.results: dict[str, int] = {}
         self.newest_fence: dict[str, int] = {}

@@ -8,6 +8,7 @@ import pytest
 
 from model.errors import ConfigError
 from serving.config import ServeConfig
+from serving.database import Database
 from serving.engine import LoadedModel
 from serving.jobs import JobTable, NewJob
 from serving.tables import Job
@@ -64,7 +65,7 @@ def test_a_worker_that_slept_through_its_lease_leaves_no_result(
 
     def steal(step: int) -> None:
         if step == 4:
-            impatient = JobTable(config.database_url, clock=lambda: time.time() + 1000)
+            impatient = JobTable(Database(config.database_url), clock=lambda: time.time() + 1000)
             other.append(impatient.claim("other", lease_s=10_000))
 
     painter.on_step = steal
@@ -160,7 +161,7 @@ def test_what_a_lost_attempt_left_goes_when_another_completes(
     worker: Worker, jobs: JobTable, config: ServeConfig
 ) -> None:
     job_id = queue(jobs)
-    hasty = JobTable(config.database_url, clock=lambda: time.time() - 1000)
+    hasty = JobTable(Database(config.database_url), clock=lambda: time.time() - 1000)
     assert hasty.claim("killed", lease_s=1) is not None
     leftover = config.storage / job_id / "1"
     leftover.mkdir(parents=True)

@@ -1,0 +1,63 @@
+"""Who calls: the API key of a request, what it may do, and whose videos it sees."""
+
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from fastapi import Request
+
+from serving.admission import Quota
+from serving.config import ServeConfig
+from serving.errors import ApiError
+from serving.keys import SCOPES, KeyTable
+
+READING = ("GET", "HEAD", "OPTIONS")
+
+
+class Caller(NamedTuple):
+    """Who calls; without keys everybody is the same nameless owner."""
+
+    owner: str = ""
+    scopes: tuple[str, ...] = SCOPES
+    quota: Quota = Quota()
+
+
+def caller_of(request: Request, config: ServeConfig, keys: KeyTable) -> Caller:
+    """The caller of a request.
+
+    Raises:
+        ApiError: 401 without a live key where keys are needed, 403 when the key may not do this.
+    """
+    caller = _authenticated(request, config, keys)
+    scope = "read" if request.method in READING else "write"
+    if scope not in caller.scopes:
+        message = f"This API key lacks the scope {scope!r}, which {request.method} needs."
+        raise ApiError(403, message, code="insufficient_scope")
+    return caller
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on can be reached from this machine only."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def needs_keys(config: ServeConfig, keys: KeyTable) -> bool:
+    """Whether requests need a key: on any address but loopback, and everywhere once the first key was made."""
+    if config.keys == "auto":
+        return not is_loopback(config.host) or keys.any_made()
+    return config.keys == "required"
+
+
+def _authenticated(request: Request, config: ServeConfig, keys: KeyTable) -> Caller:
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and secret and config.keys != "off":
+        found = keys.find(secret.strip())
+        if found is not None:
+            return Caller(found.owner, tuple(found.scopes), Quota.model_validate(found.quota))
+    if not needs_keys(config, keys):
+        return Caller()
+    given = "Incorrect API key provided." if secret else "You didn't provide an API key."
+    message = f"{given} Send one as `Authorization: Bearer KEY`; `skyloom keys create NAME` makes one."
+    raise ApiError(401, message, headers={"www-authenticate": "Bearer"})

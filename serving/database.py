@@ -1,0 +1,73 @@
+"""The server's database, opened with the durability that a job id promises."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.orm import Session
+
+from serving.tables import Base
+
+_CREATE_LOCK = 0x5C1_0011  # any fixed number: two servers starting at once must not both create the tables
+
+
+class Database:
+    """One database and its sessions; safe from many threads, processes and machines at once."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = open_engine(url)
+        self._reader = self._engine.execution_options(read_only=True)
+        self.is_postgresql = self._engine.dialect.name == "postgresql"
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A transaction that may write; on SQLite there is one at a time."""
+        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A transaction that only reads."""
+        with Session(self._reader, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._engine.dispose()
+
+
+def open_engine(url: str) -> Engine:
+    """An engine whose commits survive a power cut; its tables exist.
+
+    On SQLite each transaction begins as a writer unless the connection has the option `read_only`: a reader that
+    turns writer half-way fails at once when another writes, and no timeout helps.
+    """
+    database = make_url(url)
+    if database.get_backend_name() != "sqlite":
+        engine = create_engine(database, pool_pre_ping=True)
+    else:
+        if database.database:
+            Path(database.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(database, connect_args={"timeout": 30, "check_same_thread": False})
+        event.listen(engine, "connect", _configure_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATE_LOCK})
+        Base.metadata.create_all(connection)
+    return engine
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver would otherwise begin late, and only for some statements
+    # synchronous=NORMAL is faster but may lose the last commits when the power goes
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get("read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

@@ -1,0 +1,95 @@
+"""Pictures, as the OpenAI Images API has them: made while the client waits, given back in the reply, not kept."""
+
+import asyncio
+import base64
+import time
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, Field
+
+from serving import operations
+from serving.backend import Backend, UsesBackend
+from serving.errors import ApiError
+from serving.forms import read_fields
+from serving.limits import ModelFacts
+from serving.operations import Asked, CreateImage
+from serving.schema import parse
+from serving.tables import Job
+
+router = APIRouter(prefix="/v1/images")
+LOOK_EVERY_S = 0.05
+
+
+class ImageRequest(CreateImage):
+    """The body of `POST /v1/images/generations`.
+
+    Pictures come inline, since nothing is kept to link to, and as lossless WebP, as they were signed: another format
+    would lose the signature.
+    """
+
+    n: Annotated[int, Field(ge=1, le=10)] = 1
+    response_format: Literal["b64_json"] = "b64_json"
+    output_format: Literal["webp"] = "webp"
+
+
+class ImageData(BaseModel):
+    """One picture."""
+
+    b64_json: str
+
+
+class Images(BaseModel):
+    """The reply."""
+
+    created: int
+    data: list[ImageData]
+    output_format: Literal["webp"] = "webp"
+    size: str
+
+
+@router.post("/generations")
+async def generate_images(request: Request, backend: UsesBackend) -> Images:
+    """Makes pictures; each is a job like a video, so limits, order and content rules are the same."""
+    fields = await read_fields(request)
+    shown = parse(ImageRequest, fields)
+    wanted = CreateImage.model_validate(shown.model_dump(include=set(CreateImage.model_fields)))
+    jobs = await run_in_threadpool(_queue, wanted, shown.n, backend)
+    try:
+        pictures = [await _picture(job, backend) for job in jobs]
+    finally:
+        for job in jobs:
+            await run_in_threadpool(_forget, job, backend)
+    data = [ImageData(b64_json=base64.b64encode(picture).decode()) for picture in pictures]
+    return Images(created=int(time.time()), data=data, size=jobs[0].size)
+
+
+def _queue(wanted: CreateImage, number: int, backend: Backend) -> Sequence[Job]:
+    facts = ModelFacts.model_validate(backend.served().facts)
+    asked = Asked(facts=facts, max_video_px=backend.config.max_video_px)
+    return backend.queue_all(operations.seeded(operations.image, wanted, asked, number))
+
+
+async def _picture(job: Job, backend: Backend) -> bytes:
+    """The signed WebP of a picture's job, once it is done.
+
+    Raises:
+        ApiError: it failed, or took too long.
+    """
+    deadline = time.monotonic() + backend.config.image_timeout_s
+    while time.monotonic() < deadline:
+        found = await run_in_threadpool(backend.job, job.id)
+        if found.status == "failed":
+            status = 400 if found.error_code == "moderation_blocked" else 500
+            raise ApiError(status, found.error_message or "The picture failed.", code=found.error_code)
+        if found.status == "completed":
+            return await run_in_threadpool(backend.storage.path(found, "thumbnail").read_bytes)
+        await asyncio.sleep(LOOK_EVERY_S)
+    raise ApiError(503, "The picture was not ready in time; try again.", code="timeout", headers={"retry-after": "10"})
+
+
+def _forget(job: Job, backend: Backend) -> None:
+    backend.jobs.delete(job.id)
+    backend.storage.remove(job)

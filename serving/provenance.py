@@ -1,0 +1,126 @@
+"""Content Credentials (C2PA): every file that leaves says that a model made it, which one, and from what."""
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import c2pa
+
+from model.errors import ConfigError
+from serving.certificates import Identity
+
+MADE_BY_A_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+GENERATION = "org.skyloom.generation"
+State: TypeAlias = Literal["Trusted", "Valid", "Invalid", "Absent"]
+
+
+class Ingredient(NamedTuple):
+    """A video that another was made from."""
+
+    title: str
+    path: Path
+
+
+class Claim(NamedTuple):
+    """What a file says of itself. The one ingredient of a changed video is its parent; several are its parts."""
+
+    title: str
+    generation: Mapping[str, Any]
+    ingredients: Sequence[Ingredient] = ()
+
+
+class Verdict(NamedTuple):
+    """What a file says of itself, and whether to believe it."""
+
+    state: State
+    reasons: Sequence[str] = ()
+    title: str = ""
+    generation: Mapping[str, Any] = {}
+    ingredients: Sequence[str] = ()
+
+
+class Notary:
+    """Signs files in the name of one identity."""
+
+    def __init__(self, identity: Identity) -> None:
+        try:
+            self._signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo("es256", identity.chain, identity.key, None))
+        except c2pa.C2paError as error:
+            raise ConfigError(f"cannot sign with this certificate and key: {error}") from error
+        # it also judges ingredients when it takes them in
+        self._context = _context(identity.authority)
+
+    def sign(self, path: Path, media_type: str, claim: Claim) -> None:
+        """Puts the signed claim into a file."""
+        builder = c2pa.Builder.from_json(json.dumps(_manifest(claim)), self._context)
+        kind = "parentOf" if len(claim.ingredients) == 1 else "componentOf"
+        for label, ingredient in zip(_labels(claim), claim.ingredients, strict=True):
+            with ingredient.path.open("rb") as content:
+                facts = {"title": ingredient.title, "relationship": kind, "label": label}
+                builder.add_ingredient(json.dumps(facts), "video/mp4", content)
+        signed = path.with_name(f"{path.name}.signed")
+        with path.open("rb") as source, signed.open("w+b") as target:
+            builder.sign(self._signer, media_type, source, target)
+        signed.replace(path)
+
+
+def inspect(path: Path, authority: bytes | None) -> Verdict:
+    """What a file says of itself; Trusted when the root of `authority` (PEM) vouches for it.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path} is no file")
+    try:
+        reader = c2pa.Reader.try_create(path, context=_context(authority))
+    except c2pa.C2paError as error:
+        return Verdict("Invalid", (str(error),))
+    if reader is None:
+        return Verdict("Absent")
+    manifest = reader.get_active_manifest() or {}
+    results = (reader.get_validation_results() or {}).get("activeManifest", {})
+    assertions = {entry["label"]: entry["data"] for entry in manifest.get("assertions", [])}
+    return Verdict(
+        state=_STATES.get(str(reader.get_validation_state()), "Invalid"),
+        reasons=[failure["code"] for failure in results.get("failure", [])],
+        title=manifest.get("title", ""),
+        generation=assertions.get(GENERATION, {}),
+        ingredients=[found.get("title", "") for found in manifest.get("ingredients", [])],
+    )
+
+
+_STATES: dict[str, State] = {"Trusted": "Trusted", "Valid": "Valid"}
+
+
+def _context(authority: bytes | None) -> c2pa.Context:
+    trust = {"trust_anchors": authority.decode()} if authority else {}
+    # a picture of the picture inside the claim would double the file
+    settings = {"trust": trust, "verify": {"verify_trust": True}, "builder": {"thumbnail": {"enabled": False}}}
+    return c2pa.Context(c2pa.Settings.from_dict(settings))
+
+
+def _manifest(claim: Claim) -> dict[str, Any]:
+    return {
+        "claim_generator_info": [{"name": "Skyloom", "version": version("skyloom")}],
+        "title": claim.title,
+        "assertions": [
+            {"label": "c2pa.actions.v2", "data": {"actions": _actions(claim)}},
+            {"label": GENERATION, "data": dict(claim.generation)},
+        ],
+    }
+
+
+def _actions(claim: Claim) -> list[dict[str, Any]]:
+    used = {"parameters": {"ingredientIds": _labels(claim)}}
+    made = {"digitalSourceType": MADE_BY_A_MODEL}
+    if len(claim.ingredients) == 1:
+        return [{"action": "c2pa.opened", **used}, {"action": "c2pa.edited", **made}]
+    created = {"action": "c2pa.created", **made}
+    return [created, {"action": "c2pa.placed", **used}] if claim.ingredients else [created]
+
+
+def _labels(claim: Claim) -> list[str]:
+    return [f"ingredient-{index}" for index in range(len(claim.ingredients))]

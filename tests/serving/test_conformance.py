@@ -1,0 +1,87 @@
+"""The unmodified OpenAI SDK, several versions, with a server on a real socket: every method, sync and async."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uvicorn
+from PIL import Image
+
+from data.video import write_mp4
+from model.tiny import save_tiny_pipeline
+from serving.api import create_app
+from serving.config import ServeConfig
+from serving.database import Database
+from serving.jobs import JobTable
+from serving.loader import load_model
+from serving.worker import Worker
+
+SESSION = Path(__file__).with_name("sdk_session.py")
+VERSIONS = ("2.54.0", "3.51.0", "3.54.0")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model, a film and its first picture."""
+    path = tmp_path_factory.mktemp("conformance")
+    save_tiny_pipeline(path / "tiny")
+    frames = np.random.default_rng(0).integers(0, 256, (8, 32, 48, 3), np.uint8)
+    write_mp4(path / "film.mp4", frames, 8)
+    Image.fromarray(frames[0]).save(path / "film.png")
+    return path
+
+
+@pytest.fixture
+def base_url(folder: Path, shelf, tmp_path: Path) -> Iterator[str]:
+    """A server with the real API, the real worker and a tiny model, without Ray."""
+    config = ServeConfig.at(tmp_path / "serve", tracking_uri="unused", poll_interval_s=0.01, frame_check="off")
+    jobs = JobTable(Database(config.database_url))
+    worker = Worker(
+        config, name="tester", jobs=jobs, registry=shelf,
+        load=lambda model, _: load_model(model._replace(weights_digest=""), folder / "tiny"),
+    )  # fmt: skip
+    worker.start()
+    server = uvicorn.Server(uvicorn.Config(create_app(config), port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}/v1"
+    server.should_exit = True
+    thread.join()
+    worker.stop()
+
+
+def run_session(base_url: str, folder: Path, mode: str, packages: Path | None = None) -> dict:
+    """What came of a session in a process of its own, with the SDK that lies in `packages`."""
+    environment = {**os.environ, "PYTHONPATH": str(packages or "")}
+    command = [sys.executable, str(SESSION), base_url, str(folder / "film.mp4"), mode]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_every_method_of_the_installed_sdk(base_url: str, folder: Path, mode: str) -> None:
+    report = run_session(base_url, folder, mode)
+    assert {step: said for step, said in report["steps"].items() if said != "ok"} == {}
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_method_of_other_versions(base_url: str, folder: Path, tmp_path: Path, version: str, mode: str) -> None:
+    packages = tmp_path / "packages"
+    install = [sys.executable, "-m", "pip", "install", "-q", "--target", str(packages), f"openai=={version}"]
+    subprocess.run(install, check=True, capture_output=True, timeout=300)
+    report = run_session(base_url, folder, mode, packages)
+    assert report["version"] == version
+    assert {step: said for step, said in report["steps"].items() if said != "ok"} == {}

@@ -1,0 +1,132 @@
+"""Content rules: what is refused before it is queued and after it is made, and what must not be."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from serving.config import ServeConfig
+from serving.mark import marked
+from serving.moderation import ModerationError, Moderator, match, read_rules
+from serving.worker import Worker
+
+RULES = read_rules("# a comment\nbad: blue murder\nworse: gore  # another\n")
+A_VIDEO = {"prompt": "a red ball", "seconds": "1", "size": "48x32"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "blue murder",
+        "some BLUE   Murder, please",
+        "blue-murder",
+        "blu\u0301e mu\u200brder",
+        "".join(chr(ord(c) + 0xFEE0) if c.isalpha() else c for c in "blue murder"),  # of full width
+        "b l u e murder",
+        "blu3 murd3r",
+        "blue\nmurder",
+        "g0re",
+        "g.o.r.e",
+    ],
+)
+def test_rules_see_through_disguises(text: str) -> None:
+    assert match(text, RULES)
+
+
+@pytest.mark.parametrize(
+    "text", ["a blue ball murders nobody", "a category of gorehounds", "the gorge", "bluemurder inc", "a red ball", ""]
+)
+def test_rules_match_whole_words_only(text: str) -> None:
+    assert match(text, RULES) is None
+
+
+def test_the_rules_that_come_with_us_refuse_no_ordinary_prompt(config: ServeConfig) -> None:
+    things = ["ball", "cube", "cone", "cylinder", "dog in the snow", "bare tree", "child on a swing", "sculpture"]
+    Moderator(config).check_texts(f"a {size} {thing}, the camera pans right" for size in "ab" for thing in things)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("", A_VIDEO | {"prompt": "hardcore porn"}),
+        ("/loops", {"prompt": "a naked child"}),
+        ("/storyboards", {"cards": [{"prompt": "a ball", "seconds": "1"}, {"prompt": "gore", "seconds": "1"}]}),
+    ],
+)
+def test_a_refused_prompt_makes_no_job(client: TestClient, worker: Worker, path: str, body: dict) -> None:
+    reply = client.post(f"/v1/videos{path}", json=body)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "moderation_blocked")
+    assert client.get("/v1/videos").json()["data"] == []
+
+
+def test_an_operators_rules_take_the_place_of_ours(config: ServeConfig, tmp_path) -> None:
+    path = tmp_path / "rules.txt"
+    path.write_text("house: wombat\n")
+    own = Moderator(config.model_copy(update={"word_rules": path}))
+    own.check_texts(["porn"])
+    with pytest.raises(ModerationError, match="house"):
+        own.check_texts(["a Wombat"])
+
+
+def test_refused_frames_leave_no_file(config: ServeConfig, client: TestClient, worker: Worker, monkeypatch) -> None:
+    class Strict:
+        def score_images(self, images: list) -> np.ndarray:
+            return np.array([0.1] * (len(images) - 1) + [0.9])
+
+    worker._moderator = Moderator(config.model_copy(update={"frame_check": "nsfw"}))
+    worker._moderator.__dict__["_classifier"] = Strict()
+    video = client.post("/v1/videos", json=A_VIDEO).json()
+    assert worker.run_one()
+    video = client.get(f"/v1/videos/{video['id']}").json()
+    assert (video["status"], video["error"]["code"]) == ("failed", "moderation_blocked")
+    assert not list(config.storage.rglob("*.mp4"))
+
+
+def test_the_real_classifier_lets_a_plain_picture_pass(config: ServeConfig) -> None:
+    frames = np.zeros((3, 64, 64, 3), np.uint8)
+    frames[:, 20:40, 20:40] = (200, 30, 30)
+    real = Moderator(config.model_copy(update={"frame_check": "nsfw"}))
+    real.check_frames(frames)
+    with pytest.raises(ModerationError):  # the scores are its own: with no tolerance at all nothing passes
+        Moderator(config.model_copy(update={"frame_check": "nsfw", "frame_threshold": 1e-9})).check_frames(frames)
+
+
+class Guard(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        flagged = b"secret" in body
+        self.send_response(200 if b"broken" not in body else 500)
+        self.end_headers()
+        answer = '{"results":[{"flagged":%s,"categories":{"hate":false,"leak":true}}]}'
+        self.wfile.write((answer % str(flagged).lower()).encode())
+
+    def log_message(self, *args: object) -> None: ...
+
+
+@pytest.fixture
+def guarded(config: ServeConfig) -> Iterator[Moderator]:
+    server = HTTPServer(("127.0.0.1", 0), Guard)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield Moderator(config.model_copy(update={"guard_url": f"http://127.0.0.1:{server.server_port}/v1"}))
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_guard_model_is_asked_and_what_it_cannot_judge_is_not_made(guarded: Moderator) -> None:
+    guarded.check_texts(["a ball"])
+    with pytest.raises(ModerationError, match="leak"):
+        guarded.check_texts(["a ball", "a secret"])
+    with pytest.raises(ModerationError, match="does not answer"):
+        guarded.check_texts(["broken"])
+
+
+def test_a_mark_is_seen_in_the_corner_and_nowhere_else() -> None:
+    frames = np.full((2, 64, 96, 3), 40, np.uint8)
+    done = marked(frames, "AI")
+    assert marked(frames, "") is frames
+    assert (done[:, 44:, 64:] != 40).any()
+    assert (done[:, :44] == 40).all()
+    assert (done[:, :, :64] == 40).all()

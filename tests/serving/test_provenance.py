@@ -1,0 +1,119 @@
+"""Content Credentials on every file by every way out: trusted, telling what it was made from, broken by any change."""
+
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from data.video import read_frames, write_mp4
+from model.errors import ConfigError
+from serving.certificates import AUTHORITY, KEY, identity_of, make_identity, own_identity
+from serving.config import ServeConfig
+from serving.engine import write_files
+from serving.provenance import Claim, Ingredient, Notary, inspect
+from serving.storage import FILE_NAMES, MEDIA_TYPES, Variant
+from serving.worker import Worker
+
+A_VIDEO = {"prompt": "a red ball", "seconds": "1", "size": "48x32", "seed": 7}
+VARIANTS: list[Variant] = list(FILE_NAMES)
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    frames = np.random.default_rng(0).integers(0, 256, (8, 32, 48, 3), np.uint8)
+    write_mp4(tmp_path / "film.mp4", frames, 8)
+    return tmp_path / "film.mp4"
+
+
+def test_what_is_downloaded_is_trusted_and_says_how_it_was_made(
+    client: TestClient, worker: Worker, config: ServeConfig, tmp_path: Path
+) -> None:
+    video = client.post("/v1/videos", json=A_VIDEO).json()
+    assert worker.run_one()
+    authority = client.get("/v1/provenance/authority").content
+    assert authority == (config.identity / AUTHORITY).read_bytes()
+    for variant in VARIANTS:
+        path = tmp_path / FILE_NAMES[variant]
+        path.write_bytes(client.get(f"/v1/videos/{video['id']}/content?variant={variant}").content)
+        verdict = inspect(path, authority)
+        assert (verdict.state, verdict.title, verdict.reasons) == ("Trusted", video["id"], [])
+        assert verdict.generation["seed"] == 7
+        assert verdict.generation["weights_digest"] == "digest-1"
+        assert "a red ball" not in str(verdict.generation)
+
+
+def test_a_stranger_finds_it_valid_but_has_no_reason_to_trust(film: Path) -> None:
+    Notary(make_identity()).sign(film, "video/mp4", Claim("t", {}))
+    assert inspect(film, None).state == "Valid"
+    assert inspect(film, make_identity().authority).state == "Valid"
+
+
+def pixels(path: Path) -> np.ndarray:
+    """What the file shows."""
+    return read_frames(path) if path.suffix == ".mp4" else np.asarray(Image.open(path))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_flipped_bit_is_found_or_changed_nothing(tmp_path: Path, variant: Variant) -> None:
+    """Claims have room to spare, where a bit says nothing; everywhere else a flip must be found."""
+    identity = make_identity()
+    notary, draw = Notary(identity), np.random.default_rng(2)
+    frames = draw.integers(0, 256, (8, 32, 48, 3), np.uint8)
+    write_files(frames, 8, tmp_path / "1", lambda path, kind: notary.sign(path, kind, Claim("t", {"seed": 1})))
+    path = tmp_path / "1" / FILE_NAMES[variant]
+    content, before, shown = path.read_bytes(), inspect(path, identity.authority), pixels(path)
+    assert before.state == "Trusted"
+    num_found = 0
+    for place in draw.integers(len(content), size=100):
+        changed = bytearray(content)
+        changed[place] ^= 1 << int(draw.integers(8))
+        path.write_bytes(changed)
+        verdict = inspect(path, identity.authority)
+        num_found += verdict.state != "Trusted"
+        assert verdict.state != "Trusted" or (verdict == before and np.array_equal(pixels(path), shown)), place
+    assert num_found > 50
+
+
+def test_a_chain_of_changes_names_its_ingredients(film: Path, tmp_path: Path) -> None:
+    identity = make_identity()
+    notary, before = Notary(identity), []
+    for depth in range(5):
+        path = tmp_path / f"{depth}.mp4"
+        path.write_bytes(film.read_bytes())
+        notary.sign(path, "video/mp4", Claim(f"video_{depth}", {}, before))
+        verdict = inspect(path, identity.authority)
+        assert (verdict.state, verdict.ingredients) == ("Trusted", [part.title for part in before])
+        before = [Ingredient(f"video_{depth}", path)]
+    both = tmp_path / "both.mp4"
+    both.write_bytes(film.read_bytes())
+    notary.sign(both, "video/mp4", Claim("both", {}, [Ingredient(f"video_{n}", tmp_path / f"{n}.mp4") for n in (0, 4)]))
+    assert inspect(both, identity.authority).ingredients == ["video_0", "video_4"]
+
+
+def test_copying_the_stream_removes_the_claim(film: Path) -> None:
+    assert inspect(film, None).state == "Absent"
+
+
+def test_an_own_identity_is_made_once_and_kept_secret(tmp_path: Path) -> None:
+    first, second = (own_identity(tmp_path / "identity") for _ in range(2))
+    assert first == second
+    assert stat.S_IMODE((tmp_path / "identity" / KEY).stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["identity"]
+
+
+def test_operators_bring_their_own(config: ServeConfig, tmp_path: Path, film: Path) -> None:
+    identity = make_identity()
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    chain.write_bytes(identity.chain)
+    key.write_bytes(identity.key)
+    own = config.model_copy(update={"certificate": chain, "private_key": key})
+    Notary(identity_of(own)).sign(film, MEDIA_TYPES["video"], Claim("t", {}))
+    assert inspect(film, identity.authority).state == "Trusted"
+    with pytest.raises(ConfigError, match="go together"):
+        identity_of(own.model_copy(update={"private_key": None}))
+    key.write_text("nothing")
+    with pytest.raises(ConfigError, match="cannot sign"):
+        Notary(identity_of(own))

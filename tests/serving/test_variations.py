@@ -1,0 +1,88 @@
+"""Several videos or pictures of one request: all or none, each with its own seed; a repeated request makes none."""
+
+import base64
+import io
+import threading
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from serving.admission import Quota
+from serving.config import ServeConfig
+from serving.database import Database
+from serving.jobs import JobTable
+from serving.keys import KeyTable
+from serving.provenance import inspect
+from serving.worker import Worker
+
+A_VIDEO = {"prompt": "a red ball", "seconds": "1", "size": "48x32"}
+
+
+def test_variations_differ_in_their_seeds_only(client: TestClient, worker: Worker) -> None:
+    page = client.post("/v1/videos/variations", json=A_VIDEO | {"n": 3, "seed": 5}).json()
+    assert [video["seed"] for video in page["data"]] == [5, 6, 7]
+    assert len({video["id"] for video in page["data"]}) == 3
+    assert {video["prompt"] for video in page["data"]} == {"a red ball"}
+
+
+@pytest.mark.parametrize("marks", [{"Idempotency-Key": "k"}, {"x-stainless-retry-count": "1"}])
+def test_a_repeated_request_finds_its_variations(client: TestClient, worker: Worker, marks: dict[str, str]) -> None:
+    first = {name: value for name, value in marks.items() if name != "x-stainless-retry-count"}
+    pages = [client.post("/v1/videos/variations", json=A_VIDEO | {"n": 3}, headers=h).json() for h in (first, marks)]
+    assert pages[0] == pages[1]
+
+
+def test_all_or_none(config: ServeConfig, client: TestClient, worker: Worker, jobs: JobTable) -> None:
+    key = KeyTable(Database(config.database_url)).create("k", quota=Quota(max_active=3))
+    headers = {"authorization": f"Bearer {key.secret}"}
+    refused = client.post("/v1/videos/variations", json=A_VIDEO | {"n": 4}, headers=headers)
+    assert refused.status_code == 429
+    assert jobs.num_waiting() == 0
+    assert client.post("/v1/videos/variations", json=A_VIDEO | {"n": 3}, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("n", [0, 17, "many"])
+def test_a_number_that_is_too_large_or_none(client: TestClient, worker: Worker, n: object) -> None:
+    reply = client.post("/v1/videos/variations", json=A_VIDEO | {"n": n})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "n")
+
+
+@pytest.fixture
+def working(worker: Worker) -> Iterator[None]:
+    """The worker works while the client waits."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            if not worker.run_one():
+                stop.wait(0.01)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+def test_pictures_come_in_the_reply_and_are_not_kept(
+    client: TestClient, working: None, config: ServeConfig, tmp_path
+) -> None:
+    reply = client.post("/v1/images/generations", json={"prompt": "a red ball", "size": "64x48", "n": 2, "seed": 1})
+    assert reply.status_code == 200, reply.text
+    pictures = [base64.b64decode(picture["b64_json"]) for picture in reply.json()["data"]]
+    for content in pictures:
+        assert Image.open(io.BytesIO(content)).size == (64, 48)
+        path = tmp_path / "picture.webp"
+        path.write_bytes(content)
+        assert inspect(path, (config.identity / "authority.pem").read_bytes()).state == "Trusted"
+    assert pictures[0] != pictures[1]
+    assert client.get("/v1/videos").json()["data"] == []
+    assert not list(config.storage.rglob("*.webp"))
+
+
+def test_a_picture_that_is_refused_is_an_error(client: TestClient, working: None) -> None:
+    reply = client.post("/v1/images/generations", json={"prompt": "porn"})
+    assert reply.json()["error"]["code"] == "moderation_blocked"
+    assert client.post("/v1/images/generations", json={"prompt": "p", "output_format": "png"}).status_code == 400
