@@ -70,14 +70,14 @@ def get_authority(backend: UsesBackend) -> PlainTextResponse:
 @router.get("/v1/models")
 def list_models(backend: UsesBackend) -> ModelList:
     """The served model, or an empty list while it loads."""
-    served = backend.jobs.served(backend.config.model_name)
+    served = backend.served_models.get(backend.config.model_name)
     return ModelList(data=[ModelCard.of(served)] if served else [])
 
 
 @router.get("/v1/models/{model}")
 def get_model(model: str, backend: UsesBackend) -> ModelCard:
     """One served model."""
-    served = backend.jobs.served(backend.config.model_name)
+    served = backend.served_models.get(backend.config.model_name)
     if served is None or served.name != model:
         raise ApiError(404, f"The model {model[:80]!r} does not exist.", code="model_not_found", param="model")
     return ModelCard.of(served)

@@ -22,6 +22,7 @@ from serving.jobs import IdempotencyConflictError, JobTable, NewJob
 from serving.keys import KeyTable
 from serving.moderation import CODE as MODERATION_BLOCKED
 from serving.moderation import ModerationError, Moderator
+from serving.served import ServedTable
 from serving.storage import VideoStorage
 from serving.tables import Character, Job, ServedModel
 from serving.webhooks import WebhookTable
@@ -45,6 +46,7 @@ class Backend(NamedTuple):
     courier: Courier
     janitor: Janitor
     moderator: Moderator
+    served_models: ServedTable
     caller: Caller = Caller()
 
     @classmethod
@@ -64,6 +66,7 @@ class Backend(NamedTuple):
             Courier(config, database),
             Janitor(config, database),
             Moderator(config),
+            ServedTable(database),
         )
 
     def character(self, character_id: str) -> Character:
@@ -95,7 +98,7 @@ class Backend(NamedTuple):
         Raises:
             ApiError: 503 before the first has loaded.
         """
-        served = self.jobs.served(self.config.model_name)
+        served = self.served_models.get(self.config.model_name)
         if served is None:
             raise self.loading()
         return served

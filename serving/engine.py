@@ -17,6 +17,7 @@ from model.errors import StageError
 from model.plan import Task
 from model.sampling import SamplingOptions
 from model.shapes import Compression, VideoShape
+from model.tasks import Generate
 from model.weights import file_digest
 from serving.limits import ModelFacts
 from serving.storage import FILE_NAMES, MEDIA_TYPES, Variant
@@ -52,6 +53,12 @@ class VideoPipeline(Protocol):
         """Pixels per latent cell."""
         ...
 
+    def generate(
+        self, prompts: Sequence[str], shape: VideoShape, *, seeds: Sequence[int], options: SamplingOptions
+    ) -> Generator[SamplingStep, None, list[np.ndarray]]:
+        """As `run`, for several prompts in one window."""
+        ...
+
     def run(
         self, task: Task, *, seeds: Sequence[int], options: SamplingOptions
     ) -> Generator[SamplingStep, None, list[np.ndarray]]:
@@ -80,28 +87,29 @@ Seal: TypeAlias = Callable[[Path, str], None]
 """Signs a file of a media type, in place."""
 
 
-Finish: TypeAlias = Callable[[np.ndarray], np.ndarray]
-"""Looks at the frames before they are written, and may change or refuse them."""
-
-
-def render(
-    pipeline: VideoPipeline, order: Order, folder: Path, *, finish: Finish, seal: Seal
-) -> Generator[int, None, dict[Variant, Any]]:
-    """Yields progress in percent; returns name, sha256 and size of each file, all of them whole in `folder`.
-
-    The folder appears at once with everything in it, or not at all.
+def make(pipeline: VideoPipeline, orders: Sequence[Order]) -> Generator[int, None, list[np.ndarray]]:
+    """Yields progress in percent; returns the frames of each order. Several must be alike but for prompt and seed.
 
     Raises:
         StageError: the model gave something else than the frames that were asked for.
     """
-    sampler = pipeline.run(order.task, seeds=[order.seed], options=order.options)
-    frames = (yield from _progress(sampler))[0]
-    if frames.shape != (*order.shape, 3) or frames.dtype != np.uint8:
-        raise StageError(
-            f"the model gave frames {frames.shape} {frames.dtype} for {order.shape}; is it a Skyloom pipeline?"
-        )
+    first = orders[0]
+    prompts = [order.task.prompt for order in orders if isinstance(order.task, Generate)]
+    if len(orders) > 1 and len(prompts) == len(orders):
+        seeds = [order.seed for order in orders]
+        sampler = pipeline.generate(prompts, first.shape, seeds=seeds, options=first.options)
+        videos = yield from _progress(sampler)
+    else:
+        videos = []
+        for order in orders:
+            videos += yield from _progress(pipeline.run(order.task, seeds=[order.seed], options=order.options))
+    for order, frames in zip(orders, videos, strict=True):
+        if frames.shape != (*order.shape, 3) or frames.dtype != np.uint8:
+            raise StageError(
+                f"the model gave frames {frames.shape} {frames.dtype} for {order.shape}; is it a Skyloom pipeline?"
+            )
     yield _SAMPLED_PERCENT
-    return write_files(finish(frames), pipeline.fps, folder, seal)
+    return videos
 
 
 def write_files(frames: np.ndarray, fps: float, folder: Path, seal: Seal) -> dict[Variant, Any]:

@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Select, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from serving.admission import UNLIMITED, Admission
 from serving.database import Database
 from serving.events import EventType, record
-from serving.tables import Job, ServedModel
+from serving.tables import Job
 
 RETRY_WINDOW_S = 600.0  # how long the SDK's own retry of a lost reply can take, with room
 
@@ -33,6 +33,7 @@ class NewJob:
     size: str
     settings: dict[str, Any]
     fingerprint: str = ""
+    batch_key: str = ""
     owner: str = ""
     idempotency_key: str | None = None
     is_retry: bool = False
@@ -65,7 +66,7 @@ class JobTable:
     """The jobs of one server; safe from many threads, processes and machines at once."""
 
     def __init__(self, database: Database, *, max_attempts: int = 3, clock: Callable[[], float] = time.time) -> None:
-        self._database = database
+        self.database = database
         self._max_attempts = max_attempts
         self._clock = clock
 
@@ -83,10 +84,10 @@ class JobTable:
     def create_all(self, wanted: Sequence[NewJob], admission: Admission = UNLIMITED) -> Sequence[tuple[Job, bool]]:
         """As `create`, for several jobs of one owner: all of them or none."""
         try:
-            with self._database.write() as session:
+            with self.database.write() as session:
                 return [self._put(session, new, admission) for new in wanted]
         except IntegrityError:  # on PostgreSQL the same key may have been inserted since we looked
-            with self._database.read() as session:
+            with self.database.read() as session:
                 known = [self._repeated(session, new) for new in wanted]
             if None in known:
                 raise
@@ -95,7 +96,7 @@ class JobTable:
     def get(self, job_id: str, owner: str | None = None) -> Job | None:
         """The job, or None when it never was, is deleted, or is another's than the `owner` that is named."""
         query = _alive().where(Job.id == job_id)
-        with self._database.read() as session:
+        with self.database.read() as session:
             return session.scalars(query if owner is None else query.where(Job.owner == owner)).one_or_none()
 
     def list(
@@ -112,7 +113,7 @@ class JobTable:
             .order_by(Job.sequence.asc() if order == "asc" else Job.sequence.desc())
             .limit(limit + 1)
         )
-        with self._database.read() as session:
+        with self.database.read() as session:
             if after is not None:
                 cursor = session.scalar(select(Job.sequence).where(Job.id == after, Job.owner == owner))
                 if cursor is None:
@@ -126,7 +127,7 @@ class JobTable:
         now = self._clock()
         gone = {"deleted_s": now, "idempotency_key": None, "prompt": "", "settings": {}, "fingerprint": ""}
         statement = update(Job).where(Job.id == job_id, Job.deleted_s.is_(None)).values(gone).returning(Job.owner)
-        with self._database.write() as session:
+        with self.database.write() as session:
             owner = session.scalar(statement)
             if owner is not None:
                 record(session, job_id, owner, "video.deleted", now=now)
@@ -137,7 +138,7 @@ class JobTable:
         query = select(func.count()).where(Job.status == "queued", Job.deleted_s.is_(None))
         if before is not None:
             query = query.where(Job.sequence < before.sequence)
-        with self._database.read() as session:
+        with self.database.read() as session:
             return session.scalar(query) or 0
 
     def recent_duration_s(self, num_jobs: int = 8) -> float | None:
@@ -149,7 +150,7 @@ class JobTable:
             .limit(num_jobs)
             .subquery()
         )
-        with self._database.read() as session:
+        with self.database.read() as session:
             return session.scalar(select(func.avg(recent.c.duration_s)))
 
     # the worker's side
@@ -165,24 +166,42 @@ class JobTable:
             "error_code": "attempts_exhausted",
             "error_message": f"The worker was lost {self._max_attempts} times while making this video.",
         }
-        mine = {"status": "in_progress", "fence": Job.fence + 1, "attempts": Job.attempts + 1, "worker": worker}
-        oldest = (
-            select(Job.sequence)
-            .where(Job.deleted_s.is_(None), or_(Job.status == "queued", lost))
-            .order_by(Job.sequence)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-            .scalar_subquery()
-        )
-        with self._database.write() as session:
+        with self.database.write() as session:
             hopeless = update(Job).where(lost, Job.attempts >= self._max_attempts).values(exhausted)
             for failed in session.scalars(hopeless.returning(Job)):
                 record(session, failed.id, failed.owner, "video.failed", now=now, progress=failed.progress)
-            times = {"lease_until_s": now + lease_s, "started_s": func.coalesce(Job.started_s, now)}
-            job = session.scalar(update(Job).where(Job.sequence == oldest).values(mine | times).returning(Job))
-            if job is not None and job.attempts == 1:
+            taken = self._take(session, or_(Job.status == "queued", lost), worker, lease_s=lease_s, limit=1)
+        return taken[0] if taken else None
+
+    def claim_alike(self, first: Lease, worker: str, *, lease_s: float, limit: int) -> Sequence[Lease]:
+        """More waiting jobs that can be made in one batch with the first, the oldest ones, now leased too."""
+        if limit < 1 or not first.job.batch_key:
+            return []
+        alike = and_(Job.status == "queued", Job.batch_key == first.job.batch_key)
+        with self.database.write() as session:
+            return self._take(session, alike, worker, lease_s=lease_s, limit=limit)
+
+    def _take(
+        self, session: Session, which: ColumnElement[bool], worker: str, *, lease_s: float, limit: int
+    ) -> Sequence[Lease]:
+        """Leases of the oldest of these jobs."""
+        now = self._clock()
+        oldest = (
+            select(Job.sequence)
+            .where(Job.deleted_s.is_(None), which)
+            .order_by(Job.sequence)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        mine = {"status": "in_progress", "fence": Job.fence + 1, "attempts": Job.attempts + 1, "worker": worker}
+        times = {"lease_until_s": now + lease_s, "started_s": func.coalesce(Job.started_s, now)}
+        found = list(session.scalars(oldest))
+        taking = update(Job).where(Job.sequence.in_(found)).values(mine | times).returning(Job)
+        jobs = sorted(session.scalars(taking), key=lambda job: job.sequence) if found else []
+        for job in jobs:
+            if job.attempts == 1:
                 record(session, job.id, job.owner, "video.in_progress", now=now)
-        return None if job is None else Lease(job, job.fence)
+        return [Lease(job, job.fence) for job in jobs]
 
     def renew(self, lease: Lease, *, lease_s: float, progress: int | None = None) -> bool:
         """Whether the lease is still held, now for `lease_s` more; False means: stop, another has the job."""
@@ -205,34 +224,16 @@ class JobTable:
         """Whether the job was handed back at once, the attempt not counted: for a worker that is asked to stop."""
         return self._write_fenced(lease, {"lease_until_s": 0.0, "attempts": Job.attempts - 1})
 
-    # what is served
-
-    def publish(self, name: str, *, version: str, facts: dict[str, Any]) -> None:
-        """Tells every ingress which model version is served and what it can make."""
-        now = self._clock()
-        with self._database.write() as session:
-            session.merge(ServedModel(name=name, version=version, facts=facts, loaded_s=now, seen_s=now))
-
-    def mark_seen(self, name: str) -> None:
-        """Tells every ingress that a replica of the model lives."""
-        with self._database.write() as session:
-            session.execute(update(ServedModel).where(ServedModel.name == name).values(seen_s=self._clock()))
-
-    def served(self, name: str) -> ServedModel | None:
-        """The model version that the replicas serve, or None before the first has loaded."""
-        with self._database.read() as session:
-            return session.get(ServedModel, name)
-
     def _write_fenced(self, lease: Lease, values: dict[str, Any], happened: EventType | None = None) -> bool:
         live = (Job.id == lease.job.id, Job.fence == lease.fence, Job.status == "in_progress", Job.deleted_s.is_(None))
-        with self._database.write() as session:
+        with self.database.write() as session:
             progress = session.scalar(update(Job).where(*live).values(values).returning(Job.progress))
             if progress is not None and happened is not None:
                 record(session, lease.job.id, lease.job.owner, happened, now=self._clock(), progress=progress)
         return progress is not None
 
     def _put(self, session: Session, new: NewJob, admission: Admission) -> tuple[Job, bool]:
-        if self._database.is_postgresql:  # one request of an owner at a time; SQLite has one writer anyway
+        if self.database.is_postgresql:  # one request of an owner at a time; SQLite has one writer anyway
             session.execute(select(func.pg_advisory_xact_lock(func.hashtext(new.owner))))
         known = self._repeated(session, new)
         if known is not None:
@@ -257,6 +258,7 @@ class JobTable:
             settings=new.settings,
             owner=new.owner,
             fingerprint=new.fingerprint,
+            batch_key=new.batch_key,
             idempotency_key=new.idempotency_key,
         )
 

@@ -36,6 +36,9 @@ class ModelFacts(Config):
     width_step: int = Field(ge=1, description="widths are multiples of this, in pixels")
     height_step: int = Field(ge=1, description="heights are multiples of this, in pixels")
     trained_buckets: tuple[str, ...] = Field(description="sizes seen in training, WIDTHxHEIGHTxFRAMES")
+    window_frames: int = Field(
+        0, ge=0, description="frames that it makes at once; longer videos are made piece by piece"
+    )
     num_steps: int = Field(20, ge=1, description="sampling steps when the request names none")
     guidance_scale: float = Field(2.5, ge=0, description="guidance when the request names none")
 

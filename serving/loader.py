@@ -36,6 +36,7 @@ def load_model(model: RegisteredModel, folder: Path) -> LoadedModel:
         height_step=compression.height * patch_size,
         width_step=compression.width * patch_size,
         trained_buckets=tuple(own.trained_buckets),
+        window_frames=pipeline.window * compression.time,
         num_steps=own.default_num_steps,
         guidance_scale=own.default_guidance_scale,
     )

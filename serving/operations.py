@@ -145,14 +145,18 @@ class Asked:
         inputs = {role: given.reference for role, given in self.inputs.items()}
         remixed = next((given.job for given in self.inputs.values() if given.job), None)
         operation = {"kind": kind, **details}
+        settings = settings_of(request, self.facts)
+        is_batchable = kind == "generate" and shape.num_frames <= self.facts.window_frames
+        alike = [list(shape), *(value for name, value in sorted(settings.items()) if name != "seed")]
         return NewJob(
             model=self.facts.name,
             prompt=prompt,
             seconds=seconds_text(shape.num_frames / self.facts.fps),
             size=f"{shape.width}x{shape.height}",
-            settings=settings_of(request, self.facts)
+            settings=settings
             | {"operation": operation, "inputs": inputs}
             | ({"remixed_from_video_id": remixed} if remixed else {}),
+            batch_key=digest_of(alike) if is_batchable else "",
             fingerprint=digest_of([request.model_dump(), operation, inputs]),
             idempotency_key=self.idempotency_key,
             is_retry=self.is_retry,

@@ -1,6 +1,7 @@
 """Where the files of finished videos lie: a folder per job, in it one per attempt, named by the attempt's fence."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -32,6 +33,8 @@ class VideoStorage:
     def discard_attempt(self, job: Job, fence: int) -> None:
         """Removes what one attempt wrote; fine when it wrote nothing."""
         shutil.rmtree(self.attempt_folder(job, fence), ignore_errors=True)
+        with suppress(OSError):  # not there, or holding what another attempt wrote
+            (self._root / job.id).rmdir()
 
     def keep_only(self, job: Job, fence: int) -> None:
         """Removes what other attempts of the job left."""

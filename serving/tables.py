@@ -34,6 +34,9 @@ class Job(Base):
     completed_s: Mapped[float | None] = mapped_column(Float(53))
     deleted_s: Mapped[float | None] = mapped_column(Float(53))
 
+    batch_key: Mapped[str] = mapped_column(String(64), default="")
+    """Jobs of equal keys can be made in one batch; an empty one is made alone."""
+
     # who works on it: a fence is never given twice, so a worker that lost its lease cannot write any more
     fence: Mapped[int] = mapped_column(Integer, default=0)
     attempts: Mapped[int] = mapped_column(Integer, default=0)
@@ -52,6 +55,7 @@ class Job(Base):
 
     __table_args__ = (
         Index("jobs_by_status", "status", "sequence"),
+        Index("jobs_by_batch_key", "batch_key", "status", "sequence"),
         Index("jobs_by_fingerprint", "owner", "fingerprint", "created_s"),
         Index("jobs_by_idempotency_key", "owner", "idempotency_key", unique=True),
         {"sqlite_autoincrement": True},

@@ -8,14 +8,14 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from model.errors import SkyloomError
 from serving.certificates import identity_of
 from serving.config import ServeConfig
-from serving.engine import LoadedModel, render
+from serving.engine import LoadedModel, make, write_files
 from serving.intake import Intake
 from serving.jobs import JobTable, Lease
 from serving.limits import ModelFacts
@@ -25,6 +25,7 @@ from serving.moderation import ModerationError, Moderator
 from serving.orders import Shelf, claim_of, order_of
 from serving.provenance import Notary
 from serving.registry import RegisteredModel
+from serving.served import ServedTable
 from serving.storage import VideoStorage
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Worker:
         self._config = config
         self._name = name
         self._jobs = jobs
+        self._served = ServedTable(jobs.database)
         self._storage = VideoStorage(config.storage)
         self._shelf = Shelf(jobs, self._storage, Intake(config.uploads))
         self._moderator = Moderator(config)
@@ -67,7 +69,7 @@ class Worker:
         self._registry = registry
         self._load = load
         self._model: LoadedModel | None = None
-        self._lease: Lease | None = None
+        self._leases: list[Lease] = []
         self._stop = threading.Event()
         self._next_look = 0.0
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._work, self._keep_alive)]
@@ -113,26 +115,24 @@ class Worker:
             logger.exception("cannot follow models:/%s@%s", self._config.model_name, self._config.model_alias)
 
     def run_one(self) -> bool:
-        """Whether there was a job; it is completed, failed or lost to another worker now."""
-        lease = self._jobs.claim(self._name, lease_s=self._config.lease_s)
-        if lease is None:
+        """Whether there was a job; it, and what could be made with it, is completed, failed or lost now."""
+        table, lease_s = self._jobs, self._config.lease_s
+        first = table.claim(self._name, lease_s=lease_s)
+        if first is None:
             return False
-        self._lease = lease
+        more = table.claim_alike(first, self._name, lease_s=lease_s, limit=self._config.max_batch - 1)
+        self._leases = [first, *more]
         try:
-            self._render(lease)
-        except Exception as error:
-            self._storage.discard_attempt(lease.job, lease.fence)
-            self._jobs.fail(lease, **_reason(error))
-            logger.exception("job %s failed in attempt %d", lease.job.id, lease.job.attempts)
+            self._try(self._leases)
         finally:
-            self._lease = None
+            self._leases = []
         return True
 
     def _take(self, wanted: RegisteredModel) -> None:
         started = time.monotonic()
         self._model = self._load(wanted, self._registry.fetch(wanted))
         logger.info("loaded %s version %s in %.1f s", wanted.name, wanted.version, time.monotonic() - started)
-        self._jobs.publish(wanted.name, version=wanted.version, facts=self._model.facts.model_dump(mode="json"))
+        self._served.publish(wanted.name, version=wanted.version, facts=self._model.facts.model_dump(mode="json"))
 
     def _work(self) -> None:
         while not self._stop.is_set():
@@ -142,21 +142,41 @@ class Worker:
 
     def _keep_alive(self) -> None:
         while not self._stop.wait(self._config.lease_s / 4):
-            if (lease := self._lease) is not None:
+            for lease in self._leases:
                 self._jobs.renew(lease, lease_s=self._config.lease_s)
-            self._jobs.mark_seen(self._config.model_name)
+            self._served.mark_seen(self._config.model_name)
 
-    def _render(self, lease: Lease) -> None:
+    def _try(self, leases: list[Lease]) -> None:
+        """Makes the videos; when a batch fails, each of it is tried alone, so that none fails for another's fault."""
+        try:
+            self._make(leases)
+        except Exception as error:
+            if len(leases) > 1:
+                logger.warning("a batch of %d failed (%r); its videos are made one by one", len(leases), error)
+                for lease in leases:
+                    self._try([lease])
+                return
+            (lease,) = leases
+            self._storage.discard_attempt(lease.job, lease.fence)
+            self._jobs.fail(lease, **_reason(error))
+            logger.exception("job %s failed in attempt %d", lease.job.id, lease.job.attempts)
+
+    def _make(self, leases: list[Lease]) -> None:
+        assert self._model is not None
+        orders = [order_of(lease.job, self._model.facts, self._config, self._shelf) for lease in leases]
+        with closing(make(self._model.pipeline, orders)) as steps:
+            videos = self._report(leases, steps)
+        for lease, frames in zip(leases, videos or (), strict=videos is not None):
+            self._hand_in(lease, frames)
+
+    def _hand_in(self, lease: Lease, frames: np.ndarray) -> None:
+        """Writes the files of a video and completes its job, unless that was deleted or lost meanwhile."""
         assert self._model is not None
         model, job = self._model, lease.job
+        self._moderator.check_frames(frames)
+        seal = partial(self._notary.sign, claim=claim_of(job, model.facts, self._shelf))
         folder = self._storage.attempt_folder(job, lease.fence)
-        order = order_of(job, model.facts, self._config, self._shelf)
-        claim = claim_of(job, model.facts, self._shelf)
-        seal = partial(self._notary.sign, claim=claim)
-        with closing(render(model.pipeline, order, folder, finish=self._finish, seal=seal)) as steps:
-            files = self._report(lease, steps)
-        if files is None:
-            return
+        files = write_files(marked(frames, self._config.visible_mark), model.facts.fps, folder, seal)
         result = {
             "files": files,
             "fps": model.facts.fps,
@@ -168,12 +188,8 @@ class Worker:
         else:
             self._storage.discard_attempt(job, lease.fence)
 
-    def _finish(self, frames: np.ndarray) -> np.ndarray:
-        self._moderator.check_frames(frames)
-        return marked(frames, self._config.visible_mark)
-
-    def _report(self, lease: Lease, steps: Generator[int, None, Any]) -> Any | None:
-        """What the steps return, or None when the job was deleted, lost or handed back meanwhile."""
+    def _report(self, leases: list[Lease], steps: Generator[int, None, list[np.ndarray]]) -> list[np.ndarray] | None:
+        """What the steps return, or None when every job was deleted or lost, or was handed back, meanwhile."""
         next_report = 0.0
         while True:
             try:
@@ -181,11 +197,14 @@ class Worker:
             except StopIteration as done:
                 return done.value
             if self._stop.is_set():
-                self._jobs.release(lease)
+                for lease in leases:
+                    self._jobs.release(lease)
                 return None
             if time.monotonic() >= next_report:
                 next_report = time.monotonic() + _PROGRESS_EVERY_S
-                if not self._jobs.renew(lease, lease_s=self._config.lease_s, progress=percent):
+                lease_s = self._config.lease_s
+                held = [self._jobs.renew(lease, lease_s=lease_s, progress=percent) for lease in leases]
+                if not any(held):
                     return None
 
 

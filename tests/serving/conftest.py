@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from model.errors import RegistryError
 from model.plan import Task
 from model.sampling import SamplingOptions
-from model.shapes import Compression
+from model.shapes import Compression, VideoShape
 from model.tasks import Generate, Image
 from model.tiny import save_tiny_pipeline
 from serving.api import create_app
@@ -43,6 +43,7 @@ class Painter:
     def __init__(self) -> None:
         self.on_step: Callable[[int], None] = lambda step: None
         self.prompts: list[str] = []
+        self.batches: list[int] = []
 
     def run(
         self, task: Task, *, seeds: Sequence[int], options: SamplingOptions
@@ -55,6 +56,21 @@ class Painter:
         for step in range(1, num_steps + 1):
             self.on_step(step)
             yield Step(step, num_steps)
+        return self._paint(shape, seeds)
+
+    def generate(
+        self, prompts: Sequence[str], shape: VideoShape, *, seeds: Sequence[int], options: SamplingOptions
+    ) -> Generator[Step, None, list[np.ndarray]]:
+        """As `run`, in one batch."""
+        self.prompts += prompts
+        self.batches.append(len(prompts))
+        num_steps = options.num_steps or 3
+        for step in range(1, num_steps + 1):
+            self.on_step(step)
+            yield Step(step, num_steps)
+        return self._paint(shape, seeds)
+
+    def _paint(self, shape: tuple[int, ...], seeds: Sequence[int]) -> list[np.ndarray]:
         colours = [np.random.default_rng(seed).integers(0, 256, 3) for seed in seeds]
         return [np.broadcast_to(colour, (*shape, 3)).astype(np.uint8) for colour in colours]
 
@@ -119,6 +135,7 @@ def facts_of(version: str = "1") -> ModelFacts:
         height_step=16,
         trained_buckets=("64x64x16", "80x48x16"),
         num_steps=3,
+        window_frames=16,
     )
 
 

@@ -36,7 +36,7 @@ def table(tmp_path: Path, clock: Clock) -> JobTable:
 
 
 def test_commits_survive_a_power_cut_by_setting(table: JobTable) -> None:
-    with table._database._engine.connect() as connection:
+    with table.database._engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
 

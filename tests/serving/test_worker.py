@@ -11,6 +11,7 @@ from serving.config import ServeConfig
 from serving.database import Database
 from serving.engine import LoadedModel
 from serving.jobs import JobTable, NewJob
+from serving.served import ServedTable
 from serving.tables import Job
 from serving.worker import Worker
 
@@ -114,7 +115,7 @@ def test_the_alias_is_followed_between_jobs(worker: Worker, jobs: JobTable, shel
     worker.follow_alias()
     job_id = queue(jobs)
     worker.run_one()
-    served = jobs.served("skyloom")
+    served = ServedTable(jobs.database).get("skyloom")
     assert served is not None
     assert served.version == "2"
     assert (found(jobs, job_id).result or {})["model_version"] == "2"
@@ -167,3 +168,54 @@ def test_what_a_lost_attempt_left_goes_when_another_completes(
     leftover.mkdir(parents=True)
     worker.run_one()
     assert [folder.name for folder in (config.storage / job_id).iterdir()] == ["2"]
+
+
+def test_videos_of_equal_shape_are_made_in_one_batch(client, worker: Worker, painter, jobs: JobTable) -> None:
+    same = [client.post("/v1/videos", json={"prompt": f"ball {n}", "seed": n}).json()["id"] for n in range(3)]
+    other = client.post("/v1/videos", json={"prompt": "a cube", "size": "80x48"}).json()["id"]
+    last = client.post("/v1/videos", json={"prompt": "ball 3", "seed": 3}).json()["id"]
+    assert worker.run_one()
+    assert painter.batches == [4]
+    states = {video_id: client.get(f"/v1/videos/{video_id}").json()["status"] for video_id in [*same, other, last]}
+    assert states == dict.fromkeys([*same, last], "completed") | {other: "queued"}
+
+
+def test_a_batch_that_fails_is_made_one_by_one(client, worker: Worker, painter) -> None:
+    made = [client.post("/v1/videos", json={"prompt": f"ball {n}"}).json()["id"] for n in range(3)]
+
+    def stumble(step: int) -> None:
+        if painter.prompts[-1] == "ball 2" or (painter.batches and len(painter.prompts) == 3):
+            raise RuntimeError("broken")
+
+    painter.on_step = stumble
+    assert worker.run_one()
+    assert [client.get(f"/v1/videos/{video_id}").json()["status"] for video_id in made] == [
+        "completed",
+        "completed",
+        "failed",
+    ]
+
+
+def test_a_video_deleted_from_a_batch_does_not_hold_up_the_others(client, worker: Worker, painter, config) -> None:
+    made = [client.post("/v1/videos", json={"prompt": f"ball {n}"}).json()["id"] for n in range(3)]
+
+    def delete(step: int) -> None:
+        client.delete(f"/v1/videos/{made[1]}")
+
+    painter.on_step = delete
+    assert worker.run_one()
+    assert client.get(f"/v1/videos/{made[1]}").status_code == 404
+    assert all(client.get(f"/v1/videos/{made[n]}").json()["status"] == "completed" for n in (0, 2))
+    assert not (config.storage / made[1]).exists()
+
+
+def test_a_batch_gives_the_pictures_that_each_alone_would(client, worker: Worker, packets) -> None:
+    def content(video_id: str) -> list[bytes]:
+        return packets(client.get(f"/v1/videos/{video_id}/content").content)
+
+    body = {"prompt": "p", "seed": 4}
+    alone = client.post("/v1/videos", json=body).json()["id"]
+    assert worker.run_one()
+    pair = [client.post("/v1/videos", json=body | {"seed": seed}).json()["id"] for seed in (4, 5)]
+    assert worker.run_one()
+    assert content(alone) == content(pair[0]) != content(pair[1])
