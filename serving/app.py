@@ -11,13 +11,13 @@ from ray import serve
 from ray.serve import Application
 
 from model.errors import CapacityError, ConfigError, StageError
-from serving.access import is_loopback
+from serving.api.access import is_loopback
 from serving.config import ServeConfig
-from serving.database import Database
 from serving.ingress import Ingress
-from serving.keys import KeyTable
 from serving.registry import ModelRegistry
 from serving.replica import ModelReplica
+from serving.store.database import Database
+from serving.store.keys import KeyTable
 
 logger = logging.getLogger(__name__)
 

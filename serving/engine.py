@@ -20,7 +20,7 @@ from model.shapes import Compression, VideoShape
 from model.tasks import Generate
 from model.weights import file_digest
 from serving.limits import ModelFacts
-from serving.storage import FILE_NAMES, MEDIA_TYPES, Variant
+from serving.store.storage import FILE_NAMES, MEDIA_TYPES, Variant
 
 _SAMPLED_PERCENT = 90  # the rest is decoding and encoding
 _SPRITES = 16

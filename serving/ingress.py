@@ -4,7 +4,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from serving.api import create_app
+from serving.api.app import create_app
 from serving.config import ServeConfig
 
 

@@ -13,14 +13,14 @@ from model.plan import Task
 from model.sampling import SamplingOptions
 from model.shapes import VideoShape
 from model.tasks import Animate, Blend, Card, Edit, Extend, Feature, Generate, Image, Join, Loop, Storyboard
+from serving.api.intake import Intake
 from serving.config import ServeConfig
 from serving.engine import Order
-from serving.intake import Intake
-from serving.jobs import JobTable
 from serving.limits import ModelFacts, check_pixels, num_frames_of, shape_of
-from serving.provenance import Claim, Ingredient
-from serving.storage import VideoStorage
-from serving.tables import Job
+from serving.store.jobs import JobTable
+from serving.store.storage import VideoStorage
+from serving.store.tables import Job
+from serving.trust.provenance import Claim, Ingredient
 
 
 class Shelf(NamedTuple):

@@ -9,10 +9,10 @@ from ray import serve
 
 from model.errors import CapacityError
 from serving.config import ServeConfig
-from serving.database import Database
-from serving.jobs import JobTable
 from serving.loader import load_model
 from serving.registry import ModelRegistry
+from serving.store.database import Database
+from serving.store.jobs import JobTable
 from serving.worker import Worker
 
 

@@ -13,20 +13,20 @@ from typing import Protocol
 import numpy as np
 
 from model.errors import SkyloomError
-from serving.certificates import identity_of
+from serving.api.intake import Intake
 from serving.config import ServeConfig
 from serving.engine import LoadedModel, make, write_files
-from serving.intake import Intake
-from serving.jobs import JobTable, Lease
 from serving.limits import ModelFacts
-from serving.mark import marked
-from serving.moderation import CODE as MODERATION_BLOCKED
-from serving.moderation import ModerationError, Moderator
 from serving.orders import Shelf, claim_of, order_of
-from serving.provenance import Notary
 from serving.registry import RegisteredModel
-from serving.served import ServedTable
-from serving.storage import VideoStorage
+from serving.store.jobs import JobTable, Lease
+from serving.store.served import ServedTable
+from serving.store.storage import VideoStorage
+from serving.trust.certificates import identity_of
+from serving.trust.mark import marked
+from serving.trust.moderation import CODE as MODERATION_BLOCKED
+from serving.trust.moderation import ModerationError, Moderator
+from serving.trust.provenance import Notary
 
 logger = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from rich.table import Table
 from flows.commands.flags import Flags, read_flags
 from flows.home import workspace
 from model.errors import ConfigError
-from serving.admission import Quota
 from serving.config import ServeConfig
-from serving.database import Database
-from serving.keys import SCOPES, KeyTable, Scope
-from serving.tables import ApiKey
+from serving.store.admission import Quota
+from serving.store.database import Database
+from serving.store.keys import SCOPES, KeyTable, Scope
+from serving.store.tables import ApiKey
 
 DAY_S = 86_400
 

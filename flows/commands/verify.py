@@ -9,9 +9,9 @@ from rich.console import Console
 from flows.commands.flags import Flags, read_flags
 from flows.home import workspace
 from model.errors import ConfigError
-from serving.certificates import AUTHORITY
 from serving.config import ServeConfig
-from serving.provenance import Verdict, inspect
+from serving.trust.certificates import AUTHORITY
+from serving.trust.provenance import Verdict, inspect
 
 MEANINGS = {
     "Trusted": "signed by a server that you trust, and unchanged since",

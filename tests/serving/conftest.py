@@ -17,13 +17,13 @@ from model.sampling import SamplingOptions
 from model.shapes import Compression, VideoShape
 from model.tasks import Generate, Image
 from model.tiny import save_tiny_pipeline
-from serving.api import create_app
+from serving.api.app import create_app
 from serving.config import ServeConfig
-from serving.database import Database
 from serving.engine import LoadedModel
-from serving.jobs import JobTable
 from serving.limits import ModelFacts
 from serving.registry import RegisteredModel
+from serving.store.database import Database
+from serving.store.jobs import JobTable
 from serving.worker import Worker
 
 

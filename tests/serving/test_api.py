@@ -8,7 +8,7 @@ from httpx import Response
 from PIL import Image
 
 from data.video import read_frames
-from serving.jobs import JobTable
+from serving.store.jobs import JobTable
 from serving.worker import Worker
 
 

@@ -16,8 +16,8 @@ from data.video import read_frames
 from model.errors import CapacityError, RegistryError
 from serving.app import Server, start, stop
 from serving.config import ServeConfig
-from serving.database import Database
-from serving.jobs import JobTable
+from serving.store.database import Database
+from serving.store.jobs import JobTable
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
 

@@ -16,11 +16,11 @@ from PIL import Image
 
 from data.video import write_mp4
 from model.tiny import save_tiny_pipeline
-from serving.api import create_app
+from serving.api.app import create_app
 from serving.config import ServeConfig
-from serving.database import Database
-from serving.jobs import JobTable
 from serving.loader import load_model
+from serving.store.database import Database
+from serving.store.jobs import JobTable
 from serving.worker import Worker
 
 SESSION = Path(__file__).with_name("sdk_session.py")

@@ -17,7 +17,7 @@ from model.shapes import VideoShape
 from model.tasks import Generate
 from model.tiny import save_tiny_pipeline
 from serving.engine import Order, make, spritesheet, write_files
-from serving.storage import FILE_NAMES
+from serving.store.storage import FILE_NAMES
 
 SHAPE = VideoShape(12, 32, 48)
 OPTIONS = SamplingOptions(num_steps=2, guidance_scale=2.0)

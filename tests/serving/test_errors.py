@@ -4,7 +4,7 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
 
-from serving.api import create_app
+from serving.api.app import create_app
 from serving.config import ServeConfig
 from serving.worker import Worker
 

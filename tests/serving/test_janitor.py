@@ -8,8 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serving.config import ServeConfig
-from serving.database import Database
-from serving.janitor import YOUNG_S, Janitor, Swept
+from serving.store.database import Database
+from serving.store.janitor import YOUNG_S, Janitor, Swept
 from serving.ticker import Ticker
 from serving.worker import Worker
 

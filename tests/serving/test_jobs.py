@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from serving.database import Database
-from serving.jobs import IdempotencyConflictError, JobTable, NewJob, UnknownCursorError
+from serving.store.database import Database
+from serving.store.jobs import IdempotencyConflictError, JobTable, NewJob, UnknownCursorError
 
 A_JOB = NewJob(model="skyloom", prompt="a red ball", seconds="2", size="64x64", settings={"seed": 1}, fingerprint="f")
 

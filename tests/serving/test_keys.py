@@ -6,13 +6,13 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
-from serving.access import is_loopback
-from serving.admission import Quota
-from serving.api import create_app
+from serving.api.access import is_loopback
+from serving.api.app import create_app
 from serving.config import ServeConfig
-from serving.database import Database
-from serving.jobs import JobTable
-from serving.keys import KeyTable, NewKey
+from serving.store.admission import Quota
+from serving.store.database import Database
+from serving.store.jobs import JobTable
+from serving.store.keys import KeyTable, NewKey
 from serving.worker import Worker
 
 A_VIDEO = {"prompt": "a red ball", "seconds": "1", "size": "48x32"}

@@ -9,8 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serving.config import ServeConfig
-from serving.mark import marked
-from serving.moderation import ModerationError, Moderator, match, read_rules
+from serving.trust.mark import marked
+from serving.trust.moderation import ModerationError, Moderator, match, read_rules
 from serving.worker import Worker
 
 RULES = read_rules("# a comment\nbad: blue murder\nworse: gore  # another\n")

@@ -14,8 +14,8 @@ from PIL import Image
 from data.video import read_frames, write_mp4
 from model.tiny import save_tiny_pipeline
 from serving.config import ServeConfig
-from serving.jobs import JobTable
 from serving.loader import load_model
+from serving.store.jobs import JobTable
 from serving.worker import Worker
 
 Post = Callable[..., dict[str, Any]]

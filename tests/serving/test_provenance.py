@@ -10,11 +10,11 @@ from PIL import Image
 
 from data.video import read_frames, write_mp4
 from model.errors import ConfigError
-from serving.certificates import AUTHORITY, KEY, identity_of, make_identity, own_identity
 from serving.config import ServeConfig
 from serving.engine import write_files
-from serving.provenance import Claim, Ingredient, Notary, inspect
-from serving.storage import FILE_NAMES, MEDIA_TYPES, Variant
+from serving.store.storage import FILE_NAMES, MEDIA_TYPES, Variant
+from serving.trust.certificates import AUTHORITY, KEY, identity_of, make_identity, own_identity
+from serving.trust.provenance import Claim, Ingredient, Notary, inspect
 from serving.worker import Worker
 
 A_VIDEO = {"prompt": "a red ball", "seconds": "1", "size": "48x32", "seed": 7}

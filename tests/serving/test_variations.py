@@ -9,12 +9,12 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from serving.admission import Quota
 from serving.config import ServeConfig
-from serving.database import Database
-from serving.jobs import JobTable
-from serving.keys import KeyTable
-from serving.provenance import inspect
+from serving.store.admission import Quota
+from serving.store.database import Database
+from serving.store.jobs import JobTable
+from serving.store.keys import KeyTable
+from serving.trust.provenance import inspect
 from serving.worker import Worker
 
 A_VIDEO = {"prompt": "a red ball", "seconds": "1", "size": "48x32"}

@@ -10,11 +10,11 @@ import pytest
 from fastapi.testclient import TestClient
 from openai import InvalidWebhookSignatureError, OpenAI
 
-from serving.api import create_app
+from serving.api.app import create_app
 from serving.config import ServeConfig
-from serving.courier import PAUSES_S, Courier
-from serving.database import Database
-from serving.outgoing import ForbiddenAddressError, check_url, post, resolve
+from serving.store.database import Database
+from serving.trust.courier import PAUSES_S, Courier
+from serving.trust.outgoing import ForbiddenAddressError, check_url, post, resolve
 from serving.worker import Worker
 
 A_VIDEO = {"prompt": "a red ball", "seconds": "1", "size": "48x32"}

@@ -8,11 +8,11 @@ import pytest
 
 from model.errors import ConfigError
 from serving.config import ServeConfig
-from serving.database import Database
 from serving.engine import LoadedModel
-from serving.jobs import JobTable, NewJob
-from serving.served import ServedTable
-from serving.tables import Job
+from serving.store.database import Database
+from serving.store.jobs import JobTable, NewJob
+from serving.store.served import ServedTable
+from serving.store.tables import Job
 from serving.worker import Worker
 
 SETTINGS = {"seed": 1, "num_inference_steps": 4, "guidance_scale": 2.0, "negative_prompt": "", "fps": 8.0}

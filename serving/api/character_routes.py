@@ -6,14 +6,14 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from serving.backend import Backend, UsesBackend
-from serving.errors import ApiError
-from serving.forms import read_fields
+from serving.api.backend import Backend, UsesBackend
+from serving.api.errors import ApiError
+from serving.api.forms import read_fields
+from serving.api.materials import take_video
+from serving.api.operations import Input
+from serving.api.schema import Text, parse
 from serving.limits import ModelFacts
-from serving.materials import take_video
-from serving.operations import Input
-from serving.schema import Text, parse
-from serving.tables import Character
+from serving.store.tables import Character
 
 router = APIRouter(prefix="/v1/videos/characters")
 

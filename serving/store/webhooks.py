@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import delete, select
 
-from serving.database import Database
-from serving.tables import Delivery, WebhookEndpoint
+from serving.store.database import Database
+from serving.store.tables import Delivery, WebhookEndpoint
 
 SECRET_PREFIX = "whsec_"
 OVERLAP_S = 86_400.0  # how long an old secret still signs, when that is asked for

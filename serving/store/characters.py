@@ -6,8 +6,8 @@ import time
 from sqlalchemy import select
 
 from model.shapes import VideoShape
-from serving.database import Database
-from serving.tables import Character
+from serving.store.database import Database
+from serving.store.tables import Character
 
 
 class CharacterTable:

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from sqlalchemy import delete, select
 
 from serving.config import ServeConfig
-from serving.database import Database
-from serving.jobs import JobTable
-from serving.tables import Character, Delivery, Event, Job
+from serving.store.database import Database
+from serving.store.jobs import JobTable
+from serving.store.tables import Character, Delivery, Event, Job
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from model.shapes import VideoShape
-from serving.backend import Backend
-from serving.errors import ApiError, invalid
+from serving.api.backend import Backend
+from serving.api.errors import ApiError, invalid
+from serving.api.operations import Input
 from serving.limits import ModelFacts, num_frames_of
-from serving.operations import Input
-from serving.tables import Job
+from serving.store.tables import Job
 
 DATA_URL = "data:"
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import c2pa
 
 from model.errors import ConfigError
-from serving.certificates import Identity
+from serving.trust.certificates import Identity
 
 MADE_BY_A_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 GENERATION = "org.skyloom.generation"

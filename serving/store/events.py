@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias, get_args
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from serving.database import Database
-from serving.tables import Delivery, Event, WebhookEndpoint
+from serving.store.database import Database
+from serving.store.tables import Delivery, Event, WebhookEndpoint
 
 EventType: TypeAlias = Literal[
     "video.queued", "video.in_progress", "video.progress", "video.completed", "video.failed", "video.deleted"

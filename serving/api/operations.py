@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.config import digest_of
 from model.shapes import VideoShape
-from serving.errors import invalid
-from serving.jobs import NewJob
+from serving.api.errors import invalid
+from serving.api.schema import CreateVideo, Prompt, Sampling, Seconds, Text, check_model, settings_of
 from serving.limits import LimitError, ModelFacts, check_pixels, seconds_text, shape_of
-from serving.schema import CreateVideo, Prompt, Sampling, Seconds, Text, check_model, settings_of
+from serving.store.jobs import NewJob
 
 Strength = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Direction = Literal["forward", "backward"]

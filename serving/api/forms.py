@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from serving.errors import ApiError, invalid
+from serving.api.errors import ApiError, invalid
 
 _MAX_FIELDS = 64
 _MAX_FILES = 4

@@ -9,10 +9,10 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 
-from serving.backend import UsesBackend
-from serving.errors import invalid
-from serving.events import LAST
-from serving.tables import Event, Job
+from serving.api.backend import UsesBackend
+from serving.api.errors import invalid
+from serving.store.events import LAST
+from serving.store.tables import Event, Job
 
 router = APIRouter(prefix="/v1/videos")
 LOOK_EVERY_S = 0.2

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from fastapi import Request
 
-from serving.admission import Quota
+from serving.api.errors import ApiError
 from serving.config import ServeConfig
-from serving.errors import ApiError
-from serving.keys import SCOPES, KeyTable
+from serving.store.admission import Quota
+from serving.store.keys import SCOPES, KeyTable
 
 READING = ("GET", "HEAD", "OPTIONS")
 

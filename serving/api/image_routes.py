@@ -10,14 +10,14 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
-from serving import operations
-from serving.backend import Backend, UsesBackend
-from serving.errors import ApiError
-from serving.forms import read_fields
+from serving.api import operations
+from serving.api.backend import Backend, UsesBackend
+from serving.api.errors import ApiError
+from serving.api.forms import read_fields
+from serving.api.operations import Asked, CreateImage
+from serving.api.schema import parse
 from serving.limits import ModelFacts
-from serving.operations import Asked, CreateImage
-from serving.schema import parse
-from serving.tables import Job
+from serving.store.tables import Job
 
 router = APIRouter(prefix="/v1/images")
 LOOK_EVERY_S = 0.05

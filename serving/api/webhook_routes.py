@@ -8,14 +8,14 @@ from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from serving.backend import Backend, UsesBackend
-from serving.courier import send
-from serving.errors import ApiError, invalid
-from serving.events import ANNOUNCED, Announced, delivery
-from serving.forms import read_fields
-from serving.outgoing import ForbiddenAddressError, check_url
-from serving.schema import Text, parse
-from serving.tables import WebhookEndpoint
+from serving.api.backend import Backend, UsesBackend
+from serving.api.errors import ApiError, invalid
+from serving.api.forms import read_fields
+from serving.api.schema import Text, parse
+from serving.store.events import ANNOUNCED, Announced, delivery
+from serving.store.tables import WebhookEndpoint
+from serving.trust.courier import send
+from serving.trust.outgoing import ForbiddenAddressError, check_url
 
 router = APIRouter(prefix="/v1")
 Name = Annotated[Text, Field(min_length=1, max_length=256)]

@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import update
 
-from serving.database import Database
-from serving.tables import ServedModel
+from serving.store.database import Database
+from serving.store.tables import ServedModel
 
 
 class ServedTable:

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from serving.errors import from_validation, invalid
-from serving.jobs import Page
+from serving.api.errors import from_validation, invalid
 from serving.limits import ModelFacts
-from serving.tables import Job, JobStatus, ServedModel
+from serving.store.jobs import Page
+from serving.store.tables import Job, JobStatus, ServedModel
 
 
 def _without_nul(value: str) -> str:

@@ -17,7 +17,7 @@ from data.sandbox import Sandbox
 from model.config import digest_of
 from model.errors import CapacityError
 from model.shapes import VideoShape
-from serving.errors import ApiError, invalid
+from serving.api.errors import ApiError, invalid
 
 Kind = Literal["video", "image"]
 LIMITS = MediaLimits(max_frames=20_000, max_cpu_s=60, max_wall_s=90, max_written_bytes=256 * 2**20)

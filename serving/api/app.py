@@ -7,16 +7,16 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, FastAPI, Query, Response
 from starlette.responses import FileResponse, PlainTextResponse
 
-from serving import character_routes, event_routes, image_routes, operation_routes, webhook_routes
-from serving.backend import Backend, OpenBackend, UsesBackend
-from serving.certificates import identity_of
+from serving.api import character_routes, event_routes, image_routes, video_routes, webhook_routes
+from serving.api.backend import Backend, OpenBackend, UsesBackend
+from serving.api.errors import ApiError, install_handlers, invalid, not_found
+from serving.api.middleware import Guard
+from serving.api.schema import ModelCard, ModelList, Video, VideoDeleted, VideoList
 from serving.config import ServeConfig
-from serving.errors import ApiError, install_handlers, invalid, not_found
-from serving.jobs import UnknownCursorError
-from serving.middleware import Guard
-from serving.schema import ModelCard, ModelList, Video, VideoDeleted, VideoList
-from serving.storage import MEDIA_TYPES, Variant
+from serving.store.jobs import UnknownCursorError
+from serving.store.storage import MEDIA_TYPES, Variant
 from serving.ticker import Ticker
+from serving.trust.certificates import identity_of
 
 router = APIRouter()
 
@@ -29,7 +29,7 @@ def create_app(config: ServeConfig) -> FastAPI:
     app.add_middleware(Guard, max_body_bytes=config.max_body_bytes)
     install_handlers(app)
     # characters first: /v1/videos/{video_id} would take their names for ids
-    for routes in (character_routes, operation_routes, event_routes, image_routes, webhook_routes):
+    for routes in (character_routes, video_routes, event_routes, image_routes, webhook_routes):
         app.include_router(routes.router)
     app.include_router(router)
     return app

@@ -7,13 +7,11 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from model.shapes import VideoShape
-from serving import operations
-from serving.backend import Backend, Retry, UsesBackend, UsesRetry
-from serving.forms import read_fields
-from serving.jobs import NewJob, Page
-from serving.limits import ModelFacts
-from serving.materials import take_image, take_video
-from serving.operations import (
+from serving.api import operations
+from serving.api.backend import Backend, Retry, UsesBackend, UsesRetry
+from serving.api.forms import read_fields
+from serving.api.materials import take_image, take_video
+from serving.api.operations import (
     Asked,
     BlendVideos,
     EditVideo,
@@ -24,7 +22,9 @@ from serving.operations import (
     StoryboardVideo,
     Variations,
 )
-from serving.schema import CreateVideo, Sampling, Video, VideoList, parse
+from serving.api.schema import CreateVideo, Sampling, Video, VideoList, parse
+from serving.limits import ModelFacts
+from serving.store.jobs import NewJob, Page
 
 router = APIRouter(prefix="/v1/videos")
 Wanted = TypeVar("Wanted", bound=Sampling)

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.orm import Session
 
-from serving.tables import Base
+from serving.store.tables import Base
 
 _CREATE_LOCK = 0x5C1_0011  # any fixed number: two servers starting at once must not both create the tables
 

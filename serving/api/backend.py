@@ -8,24 +8,24 @@ from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Header, Request, Response
 
-from serving.access import Caller, caller_of
-from serving.admission import Admission, AdmissionError
-from serving.characters import CharacterTable
+from serving.api.access import Caller, caller_of
+from serving.api.errors import ApiError, invalid, not_found
+from serving.api.intake import Intake
 from serving.config import ServeConfig
-from serving.courier import Courier
-from serving.database import Database
-from serving.errors import ApiError, invalid, not_found
-from serving.events import EventTable
-from serving.intake import Intake
-from serving.janitor import Janitor
-from serving.jobs import IdempotencyConflictError, JobTable, NewJob
-from serving.keys import KeyTable
-from serving.moderation import CODE as MODERATION_BLOCKED
-from serving.moderation import ModerationError, Moderator
-from serving.served import ServedTable
-from serving.storage import VideoStorage
-from serving.tables import Character, Job, ServedModel
-from serving.webhooks import WebhookTable
+from serving.store.admission import Admission, AdmissionError
+from serving.store.characters import CharacterTable
+from serving.store.database import Database
+from serving.store.events import EventTable
+from serving.store.janitor import Janitor
+from serving.store.jobs import IdempotencyConflictError, JobTable, NewJob
+from serving.store.keys import KeyTable
+from serving.store.served import ServedTable
+from serving.store.storage import VideoStorage
+from serving.store.tables import Character, Job, ServedModel
+from serving.store.webhooks import WebhookTable
+from serving.trust.courier import Courier
+from serving.trust.moderation import CODE as MODERATION_BLOCKED
+from serving.trust.moderation import ModerationError, Moderator
 
 LONGEST_KEY = 255
 POLL_MS = (250, 10_000)

@@ -10,10 +10,10 @@ import httpx
 from sqlalchemy import delete, select, update
 
 from serving.config import ServeConfig
-from serving.database import Database
-from serving.outgoing import ForbiddenAddressError, post
-from serving.tables import Delivery, WebhookEndpoint
-from serving.webhooks import signed_headers
+from serving.store.database import Database
+from serving.store.tables import Delivery, WebhookEndpoint
+from serving.store.webhooks import signed_headers
+from serving.trust.outgoing import ForbiddenAddressError, post
 
 logger = logging.getLogger(__name__)
 

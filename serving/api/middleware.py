@@ -7,7 +7,7 @@ import secrets
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.errors import envelope, envelope_for_status
+from serving.api.errors import envelope, envelope_for_status
 
 _log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from serving.tables import Job
+from serving.store.tables import Job
 
 Variant: TypeAlias = Literal["video", "thumbnail", "spritesheet"]
 FILE_NAMES: dict[Variant, str] = {

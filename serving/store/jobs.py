@@ -15,10 +15,10 @@ from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from serving.admission import UNLIMITED, Admission
-from serving.database import Database
-from serving.events import EventType, record
-from serving.tables import Job
+from serving.store.admission import UNLIMITED, Admission
+from serving.store.database import Database
+from serving.store.events import EventType, record
+from serving.store.tables import Job
 
 RETRY_WINDOW_S = 600.0  # how long the SDK's own retry of a lost reply can take, with room
 

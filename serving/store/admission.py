@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from model.config import Config
-from serving.tables import Job
+from serving.store.tables import Job
 
 MINUTE_S, DAY_S = 60.0, 86_400.0
 LONGEST_ADVICE_S = 120.0  # the SDK gives up at once when it is told to wait longer

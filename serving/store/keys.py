@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from sqlalchemy import or_, select, update
 
-from serving.admission import Quota
-from serving.database import Database
-from serving.tables import ApiKey
+from serving.store.admission import Quota
+from serving.store.database import Database
+from serving.store.tables import ApiKey
 
 Scope: TypeAlias = Literal["read", "write"]
 SCOPES: tuple[Scope, ...] = ("read", "write")

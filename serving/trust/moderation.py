@@ -71,7 +71,7 @@ class Moderator:
     @cached_property
     def _rules(self) -> tuple[Rule, ...]:
         if self._config.word_rules is None:
-            return read_rules(files("serving").joinpath("word_rules.txt").read_text())
+            return read_rules(files("serving.trust").joinpath("word_rules.txt").read_text())
         return read_rules(self._config.word_rules.read_text())
 
     @cached_property

@@ -1,0 +1,1 @@
+"""What outlives a process: the tables of the job database, and the files beside them."""
