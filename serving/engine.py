@@ -3,6 +3,7 @@
 import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,14 @@ Seal: TypeAlias = Callable[[Path, str], None]
 """Signs a file of a media type, in place."""
 
 
-def make(pipeline: VideoPipeline, orders: Sequence[Order]) -> Generator[int, None, list[np.ndarray]]:
+class Made(NamedTuple):
+    """The frames of each order, and how long their parts took."""
+
+    videos: list[np.ndarray]
+    seconds: dict[str, float]
+
+
+def make(pipeline: VideoPipeline, orders: Sequence[Order]) -> Generator[int, None, Made]:
     """Yields progress in percent; returns the frames of each order. Several must be alike but for prompt and seed.
 
     Raises:
@@ -97,19 +105,19 @@ def make(pipeline: VideoPipeline, orders: Sequence[Order]) -> Generator[int, Non
     prompts = [order.task.prompt for order in orders if isinstance(order.task, Generate)]
     if len(orders) > 1 and len(prompts) == len(orders):
         seeds = [order.seed for order in orders]
-        sampler = pipeline.generate(prompts, first.shape, seeds=seeds, options=first.options)
-        videos = yield from _progress(sampler)
+        parts = [pipeline.generate(prompts, first.shape, seeds=seeds, options=first.options)]
     else:
-        videos = []
-        for order in orders:
-            videos += yield from _progress(pipeline.run(order.task, seeds=[order.seed], options=order.options))
+        parts = [pipeline.run(order.task, seeds=[order.seed], options=order.options) for order in orders]
+    videos, seconds = [], dict.fromkeys(("sample", "step", "decode"), 0.0)
+    for part in parts:
+        videos += yield from _progress(part, seconds)
     for order, frames in zip(orders, videos, strict=True):
         if frames.shape != (*order.shape, 3) or frames.dtype != np.uint8:
             raise StageError(
                 f"the model gave frames {frames.shape} {frames.dtype} for {order.shape}; is it a Skyloom pipeline?"
             )
     yield _SAMPLED_PERCENT
-    return videos
+    return Made(videos, seconds)
 
 
 def write_files(frames: np.ndarray, fps: float, folder: Path, seal: Seal) -> dict[Variant, Any]:
@@ -150,13 +158,19 @@ def spritesheet(frames: np.ndarray) -> np.ndarray:
 
 
 def _progress(
-    sampler: Generator[SamplingStep, None, list[np.ndarray]],
+    sampler: Generator[SamplingStep, None, list[np.ndarray]], seconds: dict[str, float]
 ) -> Generator[int, None, list[np.ndarray]]:
+    """Adds to `seconds` what the steps, the longest of them, and the decoding behind the last took."""
+    began = time.monotonic()
     while True:
         try:
             done = next(sampler)
         except StopIteration as stop:
+            seconds["decode"] += time.monotonic() - began
             return stop.value
+        took, began = time.monotonic() - began, time.monotonic()
+        seconds["sample"] += took
+        seconds["step"] = max(seconds["step"], took)
         yield _SAMPLED_PERCENT * done.step // max(done.num_steps, 1)
 
 

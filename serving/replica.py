@@ -13,6 +13,7 @@ from serving.loader import load_model
 from serving.registry import ModelRegistry
 from serving.store.database import Database
 from serving.store.jobs import JobTable
+from serving.tracing import send_spans
 from serving.worker import Worker
 
 
@@ -28,6 +29,7 @@ class ModelReplica:
 
     def __init__(self, config: ServeConfig) -> None:
         logging.getLogger("serving").setLevel(logging.INFO)
+        send_spans(config, "model")
         torch.set_num_threads(max(1, int(config.num_cpus)))
         self._jobs = JobTable(Database(config.database_url), max_attempts=config.max_attempts)
         self._worker = Worker(

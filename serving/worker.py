@@ -15,13 +15,14 @@ import numpy as np
 from model.errors import SkyloomError
 from serving.api.intake import Intake
 from serving.config import ServeConfig
-from serving.engine import LoadedModel, make, write_files
+from serving.engine import LoadedModel, Made, make, write_files
 from serving.limits import ModelFacts
 from serving.orders import Shelf, claim_of, order_of
 from serving.registry import RegisteredModel
 from serving.store.jobs import JobTable, Lease
 from serving.store.served import ServedTable
 from serving.store.storage import VideoStorage
+from serving.tracing import StepSpans, batch_span, tracer
 from serving.trust.certificates import identity_of
 from serving.trust.mark import marked
 from serving.trust.moderation import CODE as MODERATION_BLOCKED
@@ -164,38 +165,43 @@ class Worker:
     def _make(self, leases: list[Lease]) -> None:
         assert self._model is not None
         orders = [order_of(lease.job, self._model.facts, self._config, self._shelf) for lease in leases]
-        with closing(make(self._model.pipeline, orders)) as steps:
-            videos = self._report(leases, steps)
-        for lease, frames in zip(leases, videos or (), strict=videos is not None):
-            self._hand_in(lease, frames)
+        with batch_span([lease.job.trace for lease in leases]), closing(make(self._model.pipeline, orders)) as steps:
+            made = self._report(leases, steps)
+            if made is not None:
+                for lease, frames in zip(leases, made.videos, strict=True):
+                    self._hand_in(lease, frames, made.seconds)
 
-    def _hand_in(self, lease: Lease, frames: np.ndarray) -> None:
+    def _hand_in(self, lease: Lease, frames: np.ndarray, seconds: dict[str, float]) -> None:
         """Writes the files of a video and completes its job, unless that was deleted or lost meanwhile."""
         assert self._model is not None
-        model, job = self._model, lease.job
+        model, job, began = self._model, lease.job, time.monotonic()
         self._moderator.check_frames(frames)
+        checked = time.monotonic()
         seal = partial(self._notary.sign, claim=claim_of(job, model.facts, self._shelf))
         folder = self._storage.attempt_folder(job, lease.fence)
-        files = write_files(marked(frames, self._config.visible_mark), model.facts.fps, folder, seal)
+        with tracer.start_as_current_span("write"):
+            files = write_files(marked(frames, self._config.visible_mark), model.facts.fps, folder, seal)
         result = {
             "files": files,
             "fps": model.facts.fps,
             "model_version": model.facts.version,
             "weights_digest": model.facts.weights_digest,
+            "seconds": seconds | {"check": checked - began, "write": time.monotonic() - checked},
         }
         if self._jobs.complete(lease, result):
             self._storage.keep_only(job, lease.fence)
         else:
             self._storage.discard_attempt(job, lease.fence)
 
-    def _report(self, leases: list[Lease], steps: Generator[int, None, list[np.ndarray]]) -> list[np.ndarray] | None:
+    def _report(self, leases: list[Lease], steps: Generator[int, None, Made]) -> Made | None:
         """What the steps return, or None when every job was deleted or lost, or was handed back, meanwhile."""
-        next_report = 0.0
+        next_report, spans = 0.0, StepSpans()
         while True:
             try:
                 percent = next(steps)
             except StopIteration as done:
                 return done.value
+            spans.step(percent)
             if self._stop.is_set():
                 for lease in leases:
                     self._jobs.release(lease)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, FastAPI, Query, Response
 from starlette.responses import FileResponse, PlainTextResponse
 
-from serving.api import character_routes, event_routes, image_routes, video_routes, webhook_routes
+from serving.api import character_routes, event_routes, image_routes, metrics, video_routes, webhook_routes
 from serving.api.backend import Backend, OpenBackend, UsesBackend
 from serving.api.errors import ApiError, install_handlers, invalid, not_found
 from serving.api.middleware import Guard
@@ -16,6 +16,7 @@ from serving.config import ServeConfig
 from serving.store.jobs import UnknownCursorError
 from serving.store.storage import MEDIA_TYPES, Variant
 from serving.ticker import Ticker
+from serving.tracing import send_spans
 from serving.trust.certificates import identity_of
 
 router = APIRouter()
@@ -26,10 +27,11 @@ def create_app(config: ServeConfig) -> FastAPI:
     # the interactive documentation pages of FastAPI load scripts from elsewhere
     app = FastAPI(title="Skyloom", docs_url=None, redoc_url=None, lifespan=_background)
     app.state.backend = Backend.of(config)
+    send_spans(config, "api")
     app.add_middleware(Guard, max_body_bytes=config.max_body_bytes)
     install_handlers(app)
     # characters first: /v1/videos/{video_id} would take their names for ids
-    for routes in (character_routes, video_routes, event_routes, image_routes, webhook_routes):
+    for routes in (character_routes, video_routes, event_routes, image_routes, webhook_routes, metrics):
         app.include_router(routes.router)
     app.include_router(router)
     return app

@@ -23,6 +23,7 @@ from serving.store.served import ServedTable
 from serving.store.storage import VideoStorage
 from serving.store.tables import Character, Job, ServedModel
 from serving.store.webhooks import WebhookTable
+from serving.tracing import current_parent
 from serving.trust.courier import Courier
 from serving.trust.moderation import CODE as MODERATION_BLOCKED
 from serving.trust.moderation import ModerationError, Moderator
@@ -134,7 +135,9 @@ class Backend(NamedTuple):
             self._check_content(new)
         admission = Admission(self.config.max_queued_jobs, self.caller.quota)
         try:
-            made = self.jobs.create_all([replace(new, owner=self.caller.owner) for new in wanted], admission)
+            made = self.jobs.create_all(
+                [replace(new, owner=self.caller.owner, trace=current_parent()) for new in wanted], admission
+            )
         except AdmissionError as error:
             advice = {"retry-after": str(math.ceil(error.retry_after_s))}
             raise ApiError(429, str(error), code=error.code, headers=advice) from error

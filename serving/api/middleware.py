@@ -8,8 +8,18 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.api.errors import envelope, envelope_for_status
+from serving.tracing import PARENT, context_of, tracer
 
 _log = logging.getLogger(__name__)
+
+
+SECURITY_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+}
+"""On every reply: what comes from here is data, and no browser may run or frame it."""
 
 
 class BodyTooLargeError(Exception):
@@ -28,6 +38,11 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        parent = context_of(Headers(scope=scope).get(PARENT, ""))
+        with tracer.start_as_current_span(f"{scope['method']} {scope['path'][:100]}", context=parent):
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         reply = _Reply(send, request_id=f"req_{secrets.token_hex(16)}")
         declared = Headers(scope=scope).get("content-length", "0")
         if not declared.isdigit() or int(declared[:20]) > self._max_body_bytes:
@@ -64,7 +79,7 @@ class _Reply:
                 return
             self._started = True
             headers["x-request-id"] = self.request_id
-            headers["x-content-type-options"] = "nosniff"
+            headers.update(SECURITY_HEADERS)
         if not self._replaced:
             await self._send(message)
 
@@ -80,6 +95,7 @@ class _Reply:
         self._started = True
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(payload)).encode())]
         headers.append((b"x-request-id", self.request_id.encode()))
+        headers += [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": payload})
 

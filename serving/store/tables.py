@@ -37,6 +37,9 @@ class Job(Base):
     batch_key: Mapped[str] = mapped_column(String(64), default="")
     """Jobs of equal keys can be made in one batch; an empty one is made alone."""
 
+    trace: Mapped[str] = mapped_column(String(64), default="")
+    """The span of the request, as a `traceparent` header has it."""
+
     # who works on it: a fence is never given twice, so a worker that lost its lease cannot write any more
     fence: Mapped[int] = mapped_column(Integer, default=0)
     attempts: Mapped[int] = mapped_column(Integer, default=0)

@@ -42,7 +42,7 @@ def test_a_prompt_becomes_files(pipeline: SkyloomPipeline, tmp_path: Path) -> No
         while True:
             steps.append(next(making))
     except StopIteration as stop:
-        files = write_files(stop.value[0], pipeline.fps, folder, unsealed)
+        files = write_files(stop.value.videos[0], pipeline.fps, folder, unsealed)
     assert steps == sorted(steps)
     assert 0 < steps[0] < steps[-1] == 90
     assert {path.name for path in folder.iterdir()} == set(FILE_NAMES.values())
@@ -55,9 +55,9 @@ def test_a_prompt_becomes_files(pipeline: SkyloomPipeline, tmp_path: Path) -> No
 
 def test_a_seed_decides_every_byte_alone_and_in_a_batch(pipeline: SkyloomPipeline) -> None:
     orders = [replace(ORDER, seed=seed) for seed in (3, 3, 4)]
-    alone = [finish(make(pipeline, [order]))[0].tobytes() for order in orders]
+    alone = [finish(make(pipeline, [order])).videos[0].tobytes() for order in orders]
     assert alone[0] == alone[1] != alone[2]
-    together = [frames.astype(int) for frames in finish(make(pipeline, orders))]
+    together = [frames.astype(int) for frames in finish(make(pipeline, orders)).videos]
     for one, frames in zip(alone, together, strict=True):
         # a batch sums in another order: what is left of that after rounding is one step of 255 at most
         assert np.abs(np.frombuffer(one, np.uint8).reshape(frames.shape) - frames).max() <= 1
