@@ -1,5 +1,6 @@
 """Metrics for Prometheus, from the job table: the same from every ingress replica, and true after any restart."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from starlette.responses import Response
 
 from serving.api.backend import UsesBackend
-from serving.store.jobs import Load
+from serving.store.load import Load, measure_load
 
 router = APIRouter()
 RECENT_S = 900.0
@@ -21,7 +22,7 @@ QUANTILES = (0.5, 0.99)
 def metrics(backend: UsesBackend) -> Response:
     """How many jobs there are, how long they wait, and how long each part of making a video takes."""
     registry = CollectorRegistry()
-    registry.register(_Collector(backend.jobs.load(RECENT_S)))
+    registry.register(_Collector(measure_load(backend.jobs.database, time.time(), RECENT_S)))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -55,14 +55,6 @@ class Page(NamedTuple):
     has_more: bool
 
 
-class Load(NamedTuple):
-    """How busy a server is: jobs by status, the oldest wait, and the parts of recent videos in seconds."""
-
-    by_status: dict[str, int]
-    oldest_wait_s: float
-    recent_s: dict[str, list[float]]
-
-
 class UnknownCursorError(LookupError):
     """A listing was asked to go on after a job that never existed."""
 
@@ -161,23 +153,6 @@ class JobTable:
         )
         with self.database.read() as session:
             return session.scalar(select(func.avg(recent.c.duration_s)))
-
-    def load(self, recent_s: float, most: int = 1000) -> Load:
-        """How busy the server is, by the jobs that completed within `recent_s`."""
-        now = self._clock()
-        by_status = select(Job.status, func.count()).where(Job.deleted_s.is_(None)).group_by(Job.status)
-        oldest = select(func.min(Job.created_s)).where(Job.status == "queued", Job.deleted_s.is_(None))
-        recent = select(Job).where(Job.status == "completed", Job.completed_s > now - recent_s)
-        with self.database.read() as session:
-            counts = dict(session.execute(by_status).tuples().all())
-            first = session.scalar(oldest)
-            jobs = session.scalars(recent.order_by(Job.sequence.desc()).limit(most)).all()
-        parts: dict[str, list[float]] = {}
-        for job in jobs:
-            wait = {"wait": (job.started_s or job.created_s) - job.created_s}
-            for part, seconds in (wait | (job.result or {}).get("seconds", {})).items():
-                parts.setdefault(part, []).append(seconds)
-        return Load(counts, 0.0 if first is None else now - first, parts)
 
     # the worker's side
 
