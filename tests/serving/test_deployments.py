@@ -1,0 +1,32 @@
+"""The deployment files in infra/ say nothing that the code does not know."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from serving.config import ServeConfig
+from serving.ingress import Ingress
+from serving.replica import ModelReplica
+
+INFRA = Path(__file__).parents[2] / "infra"
+
+
+def applications(name: str) -> list[dict[str, Any]]:
+    """The Serve applications that a file deploys."""
+    content = yaml.safe_load((INFRA / name).read_text())
+    if content.get("kind") == "RayService":
+        content = yaml.safe_load(content["spec"]["serveConfigV2"])
+    return content["applications"]
+
+
+@pytest.mark.parametrize("name", ["serve.yaml", "rayservice.yaml"])
+def test_its_settings_are_ours(name: str) -> None:
+    (application,) = applications(name)
+    config = ServeConfig.model_validate(application["args"])
+    assert config.keys == "required"
+    assert application["import_path"] == "serving.app:build"
+    assert {entry["name"] for entry in application["deployments"]} == {Ingress.name, ModelReplica.name}
+    replicas = {entry["name"]: entry["num_replicas"] for entry in application["deployments"]}
+    assert replicas["model"] == config.num_model_replicas
