@@ -9,6 +9,7 @@ from starlette.responses import FileResponse, PlainTextResponse
 
 from serving.api import character_routes, event_routes, image_routes, metrics, video_routes, webhook_routes
 from serving.api.backend import Backend, OpenBackend, UsesBackend
+from serving.api.documented import ERRORS
 from serving.api.errors import ApiError, install_handlers, invalid, not_found
 from serving.api.middleware import Guard
 from serving.api.schema import ModelCard, ModelList, Video, VideoDeleted, VideoList
@@ -25,7 +26,7 @@ router = APIRouter()
 def create_app(config: ServeConfig) -> FastAPI:
     """The application; stateless, so that any number of them may serve the same table and folder."""
     # the interactive documentation pages of FastAPI load scripts from elsewhere
-    app = FastAPI(title="Skyloom", docs_url=None, redoc_url=None, lifespan=_background)
+    app = FastAPI(title="Skyloom", docs_url=None, redoc_url=None, lifespan=_background, responses=ERRORS)
     app.state.backend = Backend.of(config)
     send_spans(config, "api")
     app.add_middleware(Guard, max_body_bytes=config.max_body_bytes)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Header, Request, Response
+from fastapi.security import HTTPBearer
 
 from serving.api.access import Caller, caller_of
 from serving.api.errors import ApiError, invalid, not_found
@@ -29,6 +30,7 @@ from serving.trust.moderation import CODE as MODERATION_BLOCKED
 from serving.trust.moderation import ModerationError, Moderator
 
 LONGEST_KEY = 255
+BEARER = HTTPBearer(auto_error=False, description="An API key, where the server has any")
 POLL_MS = (250, 10_000)
 FIRST_GUESS_S = 5.0  # how long a video takes, before the first was made
 
@@ -190,7 +192,7 @@ def open_backend(request: Request) -> Backend:
     return request.app.state.backend
 
 
-def backend_for_caller(request: Request) -> Backend:
+def backend_for_caller(request: Request, _documented: Annotated[object, Depends(BEARER)]) -> Backend:
     """The application's backend, limited to what belongs to the caller.
 
     Raises:

@@ -7,6 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from serving.api.backend import Backend, UsesBackend
+from serving.api.documented import takes
 from serving.api.errors import ApiError
 from serving.api.forms import read_fields
 from serving.api.materials import take_video
@@ -40,7 +41,7 @@ class CharacterCard(BaseModel):
         return cls(id=character.id, created_at=int(character.created_s), name=character.name)
 
 
-@router.post("")
+@router.post("", openapi_extra=takes(CreateCharacter, "video"))
 async def create_character(request: Request, backend: UsesBackend) -> CharacterCard:
     """Keeps a clip under a name."""
     fields = await read_fields(request)

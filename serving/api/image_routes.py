@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from serving.api import operations
 from serving.api.backend import Backend, UsesBackend
+from serving.api.documented import takes
 from serving.api.errors import ApiError
 from serving.api.forms import read_fields
 from serving.api.operations import Asked, CreateImage
@@ -50,7 +51,7 @@ class Images(BaseModel):
     size: str
 
 
-@router.post("/generations")
+@router.post("/generations", openapi_extra=takes(ImageRequest))
 async def generate_images(request: Request, backend: UsesBackend) -> Images:
     """Makes pictures; each is a job like a video, so limits, order and content rules are the same."""
     fields = await read_fields(request)

@@ -9,6 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from model.shapes import VideoShape
 from serving.api import operations
 from serving.api.backend import Backend, Retry, UsesBackend, UsesRetry
+from serving.api.documented import takes
 from serving.api.forms import read_fields
 from serving.api.materials import take_image, take_video
 from serving.api.operations import (
@@ -31,14 +32,14 @@ Wanted = TypeVar("Wanted", bound=Sampling)
 Plan = Callable[[Wanted, Asked], NewJob]
 
 
-@router.post("")
+@router.post("", openapi_extra=takes(CreateVideo, "input_reference"))
 async def create_video(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
     """Queues a video. A repeated request (same key, or the SDK's own retry) gets the job it already made."""
     wanted, asked = await _creation(await read_fields(request), backend, retry)
     return await _queued(operations.create(wanted, asked), backend, response)
 
 
-@router.post("/variations")
+@router.post("/variations", openapi_extra=takes(CreateVideo, "input_reference", extra=Variations))
 async def create_variations(request: Request, backend: UsesBackend, retry: UsesRetry) -> VideoList:
     """Queues `n` videos that differ in their seeds only: all of them or none."""
     fields = await read_fields(request)
@@ -48,45 +49,45 @@ async def create_variations(request: Request, backend: UsesBackend, retry: UsesR
     return VideoList.of(Page(jobs, has_more=False), backend.config.retention_s)
 
 
-@router.post("/edits")
+@router.post("/edits", openapi_extra=takes(EditVideo, "video"))
 async def edit_video(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
     """Queues a video changed by a prompt."""
     return await _from_videos(operations.edit, EditVideo, ("video",), request, response, backend, retry)
 
 
-@router.post("/extensions")
+@router.post("/extensions", openapi_extra=takes(ExtendVideo, "video"))
 async def extend_video(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
     """Queues a video made longer; `seconds` of the reply is the whole."""
     return await _from_videos(operations.extend, ExtendVideo, ("video",), request, response, backend, retry)
 
 
-@router.post("/joins")
+@router.post("/joins", openapi_extra=takes(JoinVideos, "video", "second_video"))
 async def join_videos(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
     """Queues two videos with a made transition between them."""
     roles = ("video", "second_video")
     return await _from_videos(operations.join, JoinVideos, roles, request, response, backend, retry)
 
 
-@router.post("/blends")
+@router.post("/blends", openapi_extra=takes(BlendVideos, "video", "second_video"))
 async def blend_videos(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
     """Queues a video that turns from one into the other."""
     roles = ("video", "second_video")
     return await _from_videos(operations.blend, BlendVideos, roles, request, response, backend, retry)
 
 
-@router.post("/loops")
+@router.post("/loops", openapi_extra=takes(LoopVideo))
 async def loop_video(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
     """Queues a video without beginning or end."""
     return await _from_videos(operations.loop, LoopVideo, (), request, response, backend, retry)
 
 
-@router.post("/storyboards")
+@router.post("/storyboards", openapi_extra=takes(StoryboardVideo))
 async def storyboard_video(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
     """Queues one video of several scenes."""
     return await _from_videos(operations.storyboard, StoryboardVideo, (), request, response, backend, retry)
 
 
-@router.post("/{video_id}/remix")
+@router.post("/{video_id}/remix", openapi_extra=takes(EditVideo))
 async def remix_video(
     video_id: str, request: Request, response: Response, backend: UsesBackend, retry: UsesRetry
 ) -> Video:

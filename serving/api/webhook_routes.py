@@ -9,6 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from serving.api.backend import Backend, UsesBackend
+from serving.api.documented import takes
 from serving.api.errors import ApiError, invalid
 from serving.api.forms import read_fields
 from serving.api.schema import Text, parse
@@ -128,7 +129,7 @@ def list_event_types(backend: UsesBackend) -> EventTypeList:
     return EventTypeList()
 
 
-@router.post("/webhook_endpoints")
+@router.post("/webhook_endpoints", openapi_extra=takes(CreateEndpoint))
 async def create_endpoint(request: Request, backend: UsesBackend) -> EndpointCard:
     """Makes an endpoint; its secret is in this reply and in no later one."""
     wanted = parse(CreateEndpoint, await read_fields(request))
@@ -159,7 +160,7 @@ def get_endpoint(endpoint_id: str, backend: UsesBackend) -> EndpointCard:
     return EndpointCard.of(_endpoint(endpoint_id, backend))
 
 
-@router.post("/webhook_endpoints/{endpoint_id}")
+@router.post("/webhook_endpoints/{endpoint_id}", openapi_extra=takes(UpdateEndpoint))
 async def update_endpoint(endpoint_id: str, request: Request, backend: UsesBackend) -> EndpointCard:
     """Changes an endpoint."""
     changes = parse(UpdateEndpoint, await read_fields(request)).model_dump(exclude_none=True)
@@ -178,7 +179,7 @@ def delete_endpoint(endpoint_id: str, backend: UsesBackend) -> EndpointDeleted:
     return EndpointDeleted(id=endpoint_id)
 
 
-@router.post("/webhook_endpoints/{endpoint_id}/rotate_secret")
+@router.post("/webhook_endpoints/{endpoint_id}/rotate_secret", openapi_extra=takes(RotateSecret))
 async def rotate_secret(endpoint_id: str, request: Request, backend: UsesBackend) -> EndpointCard:
     """Gives an endpoint a new secret, which is in this reply only."""
     fields = await read_fields(request) if await request.body() else {}
@@ -188,7 +189,7 @@ async def rotate_secret(endpoint_id: str, request: Request, backend: UsesBackend
     return EndpointCard.of(rotated, shows_secret=True)
 
 
-@router.post("/webhook_endpoints/{endpoint_id}/test")
+@router.post("/webhook_endpoints/{endpoint_id}/test", openapi_extra=takes(TestEndpoint))
 async def test_endpoint(endpoint_id: str, request: Request, backend: UsesBackend) -> EndpointTested:
     """Sends a sample event now, once, and says what the endpoint answered."""
     kind = parse(TestEndpoint, await read_fields(request)).event_type

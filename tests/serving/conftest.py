@@ -1,6 +1,7 @@
 """A model that paints a colour per seed, and the server's parts around it; only the networks are missing."""
 
 import io
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -200,3 +201,20 @@ def client(config: ServeConfig, worker: Worker) -> Iterator[TestClient]:
     """The API over the same table and folder as `worker`."""
     with TestClient(create_app(config), raise_server_exceptions=False) as made:
         yield made
+
+
+@pytest.fixture
+def working(worker: Worker) -> Iterator[None]:
+    """The worker works while the client waits."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            if not worker.run_one():
+                stop.wait(0.01)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()

@@ -2,8 +2,6 @@
 
 import base64
 import io
-import threading
-from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
@@ -47,23 +45,6 @@ def test_all_or_none(config: ServeConfig, client: TestClient, worker: Worker, jo
 def test_a_number_that_is_too_large_or_none(client: TestClient, worker: Worker, n: object) -> None:
     reply = client.post("/v1/videos/variations", json=A_VIDEO | {"n": n})
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, "n")
-
-
-@pytest.fixture
-def working(worker: Worker) -> Iterator[None]:
-    """The worker works while the client waits."""
-    stop = threading.Event()
-
-    def work() -> None:
-        while not stop.is_set():
-            if not worker.run_one():
-                stop.wait(0.01)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    yield
-    stop.set()
-    thread.join()
 
 
 def test_pictures_come_in_the_reply_and_are_not_kept(

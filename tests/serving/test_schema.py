@@ -1,0 +1,67 @@
+"""Generated requests against the API's own OpenAPI document: no 5xx, no reply that the document does not describe.
+
+A few of each operation here; `make chaos` sends 5,000.
+"""
+
+from typing import Any
+
+import pytest
+import schemathesis
+from fastapi import FastAPI
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from serving.api.app import create_app
+from serving.config import ServeConfig
+from serving.store.database import Database
+from serving.store.keys import KeyTable
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+NUM_OPERATIONS = 31
+
+
+@pytest.fixture
+def app(config: ServeConfig, working: None) -> FastAPI:
+    """The API, and a worker at work behind it."""
+    return create_app(config)
+
+
+def send(app: FastAPI, config: ServeConfig, number: int) -> int:
+    """Sends up to `number` generated requests to each operation; returns how many. Keys are test_keys' matter."""
+    key = KeyTable(Database(config.database_url)).create("schema").secret
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    return sum(_send(found.ok(), key, number) for found in schema.get_all_operations())
+
+
+def _send(operation: Any, key: str, number: int) -> int:
+    sent = 0
+
+    @given(case=operation.as_strategy())
+    @settings(max_examples=number, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    def run(case: schemathesis.Case) -> None:
+        nonlocal sent
+        sent += 1
+        case.call_and_validate(headers={"authorization": f"Bearer {key}"}, checks=CHECKS)
+
+    run()
+    return sent
+
+
+def test_a_few_requests_of_each_operation(app: FastAPI, config: ServeConfig) -> None:
+    assert send(app, config, 5) >= NUM_OPERATIONS
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(1200)
+def test_five_thousand_requests(app: FastAPI, config: ServeConfig) -> None:
+    assert send(app, config, 250) >= 5000
