@@ -108,7 +108,8 @@ def make(pipeline: VideoPipeline, orders: Sequence[Order]) -> Generator[int, Non
         parts = [pipeline.generate(prompts, first.shape, seeds=seeds, options=first.options)]
     else:
         parts = [pipeline.run(order.task, seeds=[order.seed], options=order.options) for order in orders]
-    videos, seconds = [], dict.fromkeys(("sample", "step", "decode"), 0.0)
+    videos: list[np.ndarray] = []
+    seconds: dict[str, float] = {"sample": 0.0, "step": 0.0, "decode": 0.0}
     for part in parts:
         videos += yield from _progress(part, seconds)
     for order, frames in zip(orders, videos, strict=True):
