@@ -23,7 +23,7 @@ def demo() -> Recipe:
         name="demo",
         encode=encode,
         transformer=TransformerTraining(prompt_expander="tabletop"),
-        evaluation=EvaluationConfig(num_starter_samples=4),
+        evaluation=EvaluationConfig(num_starter_samples=3),
         registry=RegistryConfig(minimum=gate),
     )
 
