@@ -14,11 +14,13 @@ from serving.api.errors import ApiError, install_handlers, invalid, not_found
 from serving.api.middleware import Guard
 from serving.api.schema import ModelCard, ModelList, Video, VideoDeleted, VideoList
 from serving.config import ServeConfig
+from serving.store.janitor import Janitor
 from serving.store.jobs import UnknownCursorError
 from serving.store.storage import MEDIA_TYPES, Variant
 from serving.ticker import Ticker
 from serving.tracing import send_spans
 from serving.trust.certificates import identity_of
+from serving.trust.courier import Courier
 
 router = APIRouter()
 
@@ -42,10 +44,10 @@ def create_app(config: ServeConfig) -> FastAPI:
 async def _background(app: FastAPI) -> AsyncIterator[None]:
     """While the application runs, what has expired is cleared away, and webhooks go out where any are allowed."""
     backend: Backend = app.state.backend
-    config = backend.config
-    tickers = [Ticker(backend.janitor.tick, config.sweep_every_s)]
+    config, database = backend.config, backend.jobs.database
+    tickers = [Ticker(Janitor(config, database).tick, config.sweep_every_s)]
     if config.webhook_hosts:
-        tickers.append(Ticker(backend.courier.run_one, config.webhook_poll_s))
+        tickers.append(Ticker(Courier(config, database).run_one, config.webhook_poll_s))
     for ticker in tickers:
         ticker.start()
     yield

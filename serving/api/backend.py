@@ -17,7 +17,6 @@ from serving.store.admission import Admission, AdmissionError
 from serving.store.characters import CharacterTable
 from serving.store.database import Database
 from serving.store.events import EventTable
-from serving.store.janitor import Janitor
 from serving.store.jobs import IdempotencyConflictError, JobTable, NewJob
 from serving.store.keys import KeyTable
 from serving.store.served import ServedTable
@@ -25,7 +24,6 @@ from serving.store.storage import VideoStorage
 from serving.store.tables import Character, Job, ServedModel
 from serving.store.webhooks import WebhookTable
 from serving.tracing import current_parent
-from serving.trust.courier import Courier
 from serving.trust.moderation import CODE as MODERATION_BLOCKED
 from serving.trust.moderation import ModerationError, Moderator
 
@@ -46,8 +44,6 @@ class Backend(NamedTuple):
     keys: KeyTable
     events: EventTable
     webhooks: WebhookTable
-    courier: Courier
-    janitor: Janitor
     moderator: Moderator
     served_models: ServedTable
     caller: Caller = Caller()
@@ -66,8 +62,6 @@ class Backend(NamedTuple):
             KeyTable(database),
             EventTable(database),
             WebhookTable(database),
-            Courier(config, database),
-            Janitor(config, database),
             Moderator(config),
             ServedTable(database),
         )

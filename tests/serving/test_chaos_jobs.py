@@ -22,6 +22,7 @@ from model.tiny import save_tiny_pipeline
 from serving.config import ServeConfig
 from serving.store.database import Database
 from serving.store.jobs import JobTable
+from serving.store.served import ServedTable
 from serving.store.storage import VideoStorage
 
 pytestmark = [
@@ -89,17 +90,13 @@ def nursery(model: Path) -> Iterator[Nursery]:
 def folder(tmp_path: Path, nursery: Nursery) -> Path:
     """A server's folder in which a worker has told what it serves."""
     path = tmp_path / "serve"
-    worker, jobs = nursery.spawn("worker", path, 5), table(path)
-    with jobs.database.read() as session:
-        session.connection()
+    worker = nursery.spawn("worker", path, 5)
     until(lambda: (path / "jobs.db").exists() and _is_served(path), 60)
     nursery.kill(worker)
     return path
 
 
 def _is_served(folder: Path) -> bool:
-    from serving.store.served import ServedTable  # noqa: PLC0415 - only asked here
-
     return ServedTable(Database(config_of(folder).database_url)).get("skyloom") is not None
 
 
