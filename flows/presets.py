@@ -83,7 +83,7 @@ def starter() -> Recipe:
             schedule=Schedule(num_steps=2200, batch_size=32, lr=1e-3, warmup_steps=100, checkpoint_every=250),
             num_blocks=8,
             max_text_tokens=24,
-            ema_decay=0.998,
+            ema_decay=0.97,
             image_fraction=0.15,
             prompt_expander="tabletop",
             recipe="starter",

@@ -71,7 +71,7 @@ class AutoencoderTraining(Config):
 class TransformerTraining(Config):
     """The diffusion transformer: shape, objective and run."""
 
-    schedule: Schedule = Schedule(num_steps=780, batch_size=32, lr=1e-3, checkpoint_every=200)
+    schedule: Schedule = Schedule(num_steps=720, batch_size=32, lr=1e-3, checkpoint_every=200)
     muon_lr: float = 1e-2
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
@@ -86,7 +86,7 @@ class TransformerTraining(Config):
     dense_fraction: float = Field(default=0.9, ge=0, le=1, description="Share of samples under their dense caption")
     image_fraction: float = Field(default=0, ge=0, lt=1, description="Share of batches that are images")
     sigma_shift: float = 1.0
-    ema_decay: float = 0.995
+    ema_decay: float = Field(default=0.9, ge=0, lt=1, description="Of the served weights' average over steps")
     num_workers: int = Field(default=1, ge=1, description="Ray Train ranks")
     cpus_per_worker: int = Field(default=2, ge=1)
     compile: bool = True
