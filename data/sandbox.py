@@ -12,9 +12,12 @@ from typing import Any, NamedTuple, Self
 
 from data.probe import MediaLimits
 from data.records import Failure, SourceFacts
-from model.errors import CapacityError, DecodeError
+from model.errors import CapacityError, DecodeError, DiskFullError
 
 logger = logging.getLogger(__name__)
+
+DISK_FULL = "DiskFull"
+"""The failure that is no fault of the file; its name in a reply of the helper."""
 
 
 class Reply(NamedTuple):
@@ -65,6 +68,7 @@ class Sandbox:
 
         Raises:
             CapacityError: the helper process itself is gone.
+            DiskFullError: there is no space for what the task writes.
         """
         assert self._process.stdin is not None, "it is a pipe"
         assert self._process.stdout is not None, "it is a pipe"
@@ -79,6 +83,8 @@ class Sandbox:
             raise CapacityError(f"the media helper ended with code {self._process.poll()}; is memory short?")
         reply = json.loads(line)
         failure = reply.get("failure")
+        if failure is not None and failure["error_class"] == DISK_FULL:
+            raise DiskFullError(f"no space is left on the disk ({failure['message']}); free some and try again")
         return Reply(reply.get("value"), None if failure is None else Failure.model_validate(failure))
 
 

@@ -3,6 +3,8 @@
 Run as `python -m data.sandbox_child`. Only the forked child touches a file, so a crash costs that file.
 """
 
+import errno
+import io
 import json
 import os
 import resource
@@ -21,6 +23,7 @@ import numpy as np
 from data.conform import conformed_image, conformed_video
 from data.ingest import IngestConfig, ingest_source, probe_source
 from data.probe import MediaLimits, open_untrusted
+from data.sandbox import DISK_FULL
 from model.shapes import VideoShape
 
 _PIPE_BYTES = 1 << 16
@@ -129,8 +132,9 @@ def _answer(request: dict[str, Any], limits: MediaLimits) -> bytes:
         return json.dumps({"value": value}).encode()
     except MemoryError:
         raise
-    except Exception as error:  # whatever a hostile file provokes is that file's failure
-        return _failure(type(error).__name__, str(error))
+    except Exception as error:  # whatever a hostile file provokes is that file's failure; a full disk is ours
+        is_full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        return _failure(DISK_FULL if is_full else type(error).__name__, str(error))
 
 
 def _probe(arguments: dict[str, Any], limits: MediaLimits) -> dict[str, Any]:
@@ -158,8 +162,9 @@ def _conform(arguments: dict[str, Any], limits: MediaLimits) -> dict[str, Any]:
             path, shapes, arguments["fps"], max_frames=arguments["max_frames"],
             opener=lambda path: open_untrusted(path, limits),
         )  # fmt: skip
-    with Path(arguments["out"]).open("wb") as file:
-        np.save(file, frames, allow_pickle=False)
+    content = io.BytesIO()  # numpy, writing to a file by itself, does not say that the disk is full
+    np.save(content, frames, allow_pickle=False)
+    Path(arguments["out"]).write_bytes(content.getbuffer())
     return {"shape": list(frames.shape)}
 
 

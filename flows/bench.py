@@ -21,16 +21,17 @@ log = logging.getLogger(__name__)
 PAGE = Path("docs/benchmarks.md")
 
 BENCHMARKS: dict[str, str] = {
-    "adherence": "flows.benchmarks:adherence",
-    "attention": "flows.benchmarks:attention",
+    "adherence": "flows.demo_bench:adherence",
+    "attention": "flows.training_bench:attention",
     "autoencoder": "flows.autoencoder_bench:autoencoder",
-    "demo": "flows.benchmarks:demo",
+    "demo": "flows.demo_bench:demo",
     "rolling": "flows.rolling_bench:rolling",
     "starter": "flows.starter_bench:starter",
     "starter-sizes": "flows.starter_bench:sizes",
     "starter-steps": "flows.starter_bench:steps",
+    "streaming": "flows.streaming_bench:streaming",
     "tasks": "flows.task_bench:tasks",
-    "training-step": "flows.benchmarks:training_step",
+    "training-step": "flows.training_bench:training_step",
 }
 """Name -> `module:function`; the function takes nothing and returns measurements by row, "" for the only one."""
 

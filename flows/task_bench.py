@@ -16,7 +16,7 @@ from model.plan import Task
 from model.runner import finish
 from model.sampling import SamplingOptions
 from model.shapes import VideoShape
-from model.tasks import Animate, Blend, Edit, Extend, Generate, Join, Loop
+from model.tasks import Animate, Blend, Card, Edit, Extend, Generate, Join, Loop, Storyboard
 from training.clips import is_held_out, kept_rows, load_clips
 from training.coherence import colour_mask, palette_hues
 from training.judge import VALIDATION_FRACTION
@@ -73,15 +73,20 @@ class Studio:
         """One video."""
         return finish(self.pipeline.run(task, seeds=[seed], options=options))[0]
 
+    def agree(self, one: np.ndarray, other: np.ndarray) -> bool:
+        """Whether the judge finds the same in both videos, colour left out."""
+        seen = self.probe.read([one, other])
+        return all(seen[0][name] == seen[1][name] for name in seen[0] if name != "colour")
+
     def sliding(self) -> list[Scene]:
         """Scenes whose object moves steadily."""
         return [scene for scene in self.scenes if scene.attributes["motion"].startswith("slides")][:NUM_CLIPS]
 
 
 def tasks() -> dict[str, Measurement]:
-    """Seams of extensions, loops and joins; edits that leave the rest alone; blends that turn one way."""
+    """Seams of extensions, loops and joins; edits and cards that leave the rest alone; blends that turn one way."""
     studio = Studio(best_run())
-    return extensions(studio) | loops(studio) | joins(studio) | blends(studio) | edits(studio)
+    return extensions(studio) | loops(studio) | joins(studio) | blends(studio) | edits(studio) | storyboards(studio)
 
 
 def extensions(studio: Studio) -> dict[str, Measurement]:
@@ -185,15 +190,53 @@ def edits(studio: Studio) -> dict[str, Measurement]:
     }  # fmt: skip
 
 
+def storyboards(studio: Studio) -> dict[str, Measurement]:
+    """Two cards that differ in colour: how far the change lies from the cut, and whether all else stays itself."""
+    errors: list[int] = []
+    same: dict[str, list[bool]] = {"ours": [], "apart": []}
+    for seed, scene in enumerate(studio.scenes[:NUM_CLIPS]):
+        target = other_colour(scene)
+        prompts = (scene.prompt, scene.recoloured(target))
+        length, height, width = studio.shape
+        video = studio.make(Storyboard(tuple(Card(prompt, length) for prompt in prompts), height, width), seed)
+        apart = [studio.make(Generate(prompt, studio.shape), 2 * seed + half) for half, prompt in enumerate(prompts)]
+        errors.append(abs(first_frame_of(video, scene.attributes["colour"], target) - length))
+        same["ours"].append(studio.agree(video[:length], video[length:]))
+        same["apart"].append(studio.agree(*apart))
+    mine, theirs = (float(np.mean(same[name])) for name in ("ours", "apart"))
+    return {
+        "storyboard cut": Measurement(
+            what=f"frames between a storyboard's cut and the change it asks for, median of {len(errors)}",
+            ours=median(errors), unit="frames", goal="at most 2", holds=median(errors) <= 2,
+        ),
+        "storyboard identity": Measurement(
+            what="storyboards of which the probe finds all but the colour equal in both scenes",
+            ours=round(100 * mine, 1), unit="%", peer=round(100 * theirs, 1), peer_name="scenes made apart",
+            goal="at least 90 %", holds=mine >= 0.9,
+        ),
+    }  # fmt: skip
+
+
+def first_frame_of(video: np.ndarray, colour: str, target: str) -> int:
+    """The first frame that shows more of the target colour than of the other; the length when none does."""
+    wins = [colour_mask(frame, target, HUES).sum() > colour_mask(frame, colour, HUES).sum() for frame in video]
+    return wins.index(True) if True in wins else len(video)
+
+
+def other_colour(scene: Scene) -> str:
+    """A colour of the palette that the scene does not show, three places on."""
+    colours = list(HUES)
+    return colours[(colours.index(scene.attributes["colour"]) + 3) % len(colours)]
+
+
 def edit_curve(studio: Studio, order: Callable[[Scene, str, float], Task]) -> list[tuple[float, float]]:
     """(share in the new colour, PSNR outside the object) at each strength."""
     curve = []
-    colours = list(HUES)
     for strength in STRENGTHS:
         seen: list[bool] = []
         kept: list[float] = []
         for seed, scene in enumerate(studio.scenes[:NUM_EDITS]):
-            target = colours[(colours.index(scene.attributes["colour"]) + 3) % len(colours)]
+            target = other_colour(scene)
             edited = studio.make(order(scene, target, strength), seed)
             seen.append(studio.probe.read([edited])[0]["colour"] == target)
             kept.append(outside_psnr(scene, edited, target))

@@ -36,5 +36,9 @@ class CapacityError(SkyloomError, RuntimeError):
     """The machine lacks something that the work needs (memory, GL, a port, a tool)."""
 
 
+class DiskFullError(CapacityError):
+    """There is no space left where something had to be written."""
+
+
 class StageError(SkyloomError, RuntimeError):
     """A stage of the line could not give a usable result."""

@@ -57,7 +57,8 @@ def start(config: ServeConfig) -> Server:
         ConfigError: it would be reachable from other machines, and has no API key yet.
     """
     began = time.monotonic()
-    ModelRegistry(config.tracking_uri).resolve(config.model_name, config.model_alias)
+    for name in config.model_names:
+        ModelRegistry(config.tracking_uri).resolve(name, config.model_alias)
     _check_keys(config)
     _check_port(config)
     config.storage.mkdir(parents=True, exist_ok=True)

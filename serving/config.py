@@ -8,22 +8,21 @@ from pydantic import Field
 from model.config import Config
 
 
-class ServeConfig(Config):
-    """Everything that a server needs to know; the same object reaches every replica."""
+class ServeOptions(Config):
+    """What an operator chooses; `skyloom serve` has a flag for each."""
 
     host: str = Field(default="127.0.0.1", description="address to listen on; loopback unless said otherwise")
     port: int = Field(default=8000, ge=1, le=65535, description="TCP port of the HTTP API")
-    database_url: str = Field(description="job table: sqlite:////abs/path.db or postgresql+psycopg://…")
-    storage: Path = Field(description="folder for finished videos, thumbnails and spritesheets")
-    tracking_uri: str = Field(description="MLflow store that holds the model registry")
-    model_name: str = Field(default="skyloom", min_length=1, description="name of the registered model")
-    model_alias: str = Field(default="champion", min_length=1, description="registry alias to serve and to follow")
     keys: Literal["auto", "required", "off"] = Field(
         default="auto", description="whether requests need an API key; auto: off loopback, and once a key was made"
     )
     num_cpus: float = Field(default=1.0, gt=0, description="CPU cores (and torch threads) of the model replica")
     num_gpus: float = Field(default=0.0, ge=0, description="GPUs of the model replica")
     num_model_replicas: int = Field(default=1, ge=1, description="replicas that pull jobs from the table")
+    more_models: tuple[str, ...] = Field(
+        default=(), description="further registered models that the same replicas serve, each under its own name"
+    )
+    max_loaded: int = Field(default=2, ge=1, description="models that a replica keeps in memory at once")
     lease_s: float = Field(default=20.0, gt=0, description="a job whose worker is silent this long is given to another")
     max_attempts: int = Field(default=3, ge=1, description="a job that lost its worker this often fails")
     max_batch: int = Field(default=4, ge=1, description="waiting videos of equal shape that are made in one batch")
@@ -54,6 +53,16 @@ class ServeConfig(Config):
     image_timeout_s: float = Field(default=120.0, gt=0, description="how long a request for pictures waits for them")
     start_timeout_s: float = Field(default=180.0, gt=0, description="how long start() waits for the model to be ready")
 
+
+class ServeConfig(ServeOptions):
+    """Everything that a server needs to know; the same object reaches every replica."""
+
+    database_url: str = Field(description="job table: sqlite:////abs/path.db or postgresql+psycopg://…")
+    storage: Path = Field(description="folder for finished videos, thumbnails and spritesheets")
+    tracking_uri: str = Field(description="MLflow store that holds the model registry")
+    model_name: str = Field(default="skyloom", min_length=1, description="name of the registered model")
+    model_alias: str = Field(default="champion", min_length=1, description="registry alias to serve and to follow")
+
     @classmethod
     def at(cls, folder: Path, *, tracking_uri: str, **changes: object) -> Self:
         """The usual settings of one machine: the job table and the result files below `folder`."""
@@ -65,6 +74,11 @@ class ServeConfig(Config):
     def of_run(cls, root: Path, *, tracking_uri: str, **changes: object) -> Self:
         """The settings of the server of a run, which keeps its jobs and files in the run's folder `serve`."""
         return cls.at(root / "serve", tracking_uri=tracking_uri, **changes)
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Every model that is served; the first is taken where a request names none."""
+        return tuple(dict.fromkeys((self.model_name, *self.more_models)))
 
     @property
     def uploads(self) -> Path:

@@ -52,7 +52,7 @@ class ModelReplica:
 
     def version(self) -> str:
         """The model version in memory."""
-        return self._worker.facts.version if self._worker.facts else ""
+        return self._worker.version
 
     def __del__(self) -> None:
         if hasattr(self, "_worker"):

@@ -1,26 +1,24 @@
 """The loop of a model replica: claim a job, render it under a lease, hand in the result; then look at the alias."""
 
-import errno
 import logging
 import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 from functools import partial
-from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from model.errors import SkyloomError
 from serving.api.intake import Intake
 from serving.config import ServeConfig
-from serving.engine import LoadedModel, Made, make, write_files
+from serving.engine import Made, make, write_files
+from serving.hosted import HostedModels, Load, Registry
 from serving.limits import ModelFacts
 from serving.orders import Shelf, claim_of, order_of
-from serving.registry import RegisteredModel
 from serving.store.jobs import JobTable, Lease
 from serving.store.served import ServedTable
+from serving.store.space import NO_SPACE, is_full
 from serving.store.storage import VideoStorage
 from serving.tracing import StepSpans, batch_span, tracer
 from serving.trust.certificates import identity_of
@@ -32,23 +30,10 @@ from serving.trust.provenance import Notary
 logger = logging.getLogger(__name__)
 
 _PROGRESS_EVERY_S = 0.25  # each report is a durable commit
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-
-
-class Registry(Protocol):
-    """What the worker needs of the model registry."""
-
-    def resolve(self, name: str, alias: str) -> RegisteredModel:
-        """The version that an alias names now."""
-        ...
-
-    def fetch(self, model: RegisteredModel) -> Path:
-        """The folder of a version."""
-        ...
 
 
 class Worker:
-    """One model in memory and two threads: one renders, one keeps the lease alive while it does."""
+    """Models in memory and two threads: one renders, one keeps the lease alive while it does."""
 
     def __init__(
         self,
@@ -57,7 +42,7 @@ class Worker:
         name: str,
         jobs: JobTable,
         registry: Registry,
-        load: Callable[[RegisteredModel, Path], LoadedModel],
+        load: Load,
     ) -> None:
         self._config = config
         self._name = name
@@ -67,26 +52,23 @@ class Worker:
         self._shelf = Shelf(jobs, self._storage, Intake(config.uploads))
         self._moderator = Moderator(config)
         self._notary = Notary(identity_of(config))
-        self._registry = registry
-        self._load = load
-        self._model: LoadedModel | None = None
+        self._models = HostedModels(config, registry, load, self._served)
         self._leases: list[Lease] = []
         self._stop = threading.Event()
-        self._next_look = 0.0
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._work, self._keep_alive)]
 
     @property
-    def facts(self) -> ModelFacts | None:
-        """What the loaded model can make; None before `start`."""
-        return None if self._model is None else self._model.facts
+    def version(self) -> str:
+        """The version of the main model; empty before `start`."""
+        return self._models.versions.get(self._config.model_name, "")
 
     def start(self) -> None:
-        """Loads the model, then begins to pull jobs.
+        """Loads the models, then begins to pull jobs.
 
         Raises:
-            RegistryError: the alias names nothing that can be loaded.
+            RegistryError: an alias names nothing that can be loaded.
         """
-        self._take(self._registry.resolve(self._config.model_name, self._config.model_alias))
+        self._models.take_all()
         for thread in self._threads:
             thread.start()
 
@@ -103,22 +85,14 @@ class Worker:
         """Whether both threads run."""
         return all(thread.is_alive() for thread in self._threads)
 
-    def follow_alias(self) -> None:
-        """Loads what the alias names now, when that is another version; keeps the old model when it cannot."""
-        if time.monotonic() < self._next_look:
-            return
-        self._next_look = time.monotonic() + self._config.alias_poll_s
-        try:
-            wanted = self._registry.resolve(self._config.model_name, self._config.model_alias)
-            if self.facts is None or wanted.version != self.facts.version:
-                self._take(wanted)
-        except Exception:  # whatever is wrong with the new version, the old one still serves
-            logger.exception("cannot follow models:/%s@%s", self._config.model_name, self._config.model_alias)
+    def follow_aliases(self) -> None:
+        """Loads what the registry's aliases name now."""
+        self._models.follow_aliases()
 
     def run_one(self) -> bool:
         """Whether there was a job; it, and what could be made with it, is completed, failed or lost now."""
         table, lease_s = self._jobs, self._config.lease_s
-        first = table.claim(self._name, lease_s=lease_s)
+        first = table.claim(self._name, lease_s=lease_s, models=self._config.model_names)
         if first is None:
             return False
         more = table.claim_alike(first, self._name, lease_s=lease_s, limit=self._config.max_batch - 1)
@@ -129,23 +103,21 @@ class Worker:
             self._leases = []
         return True
 
-    def _take(self, wanted: RegisteredModel) -> None:
-        started = time.monotonic()
-        self._model = self._load(wanted, self._registry.fetch(wanted))
-        logger.info("loaded %s version %s in %.1f s", wanted.name, wanted.version, time.monotonic() - started)
-        self._served.publish(wanted.name, version=wanted.version, facts=self._model.facts.model_dump(mode="json"))
-
     def _work(self) -> None:
         while not self._stop.is_set():
-            self.follow_alias()
-            if not self.run_one():
+            self._models.follow_aliases()
+            if not unless_full(self.run_one):
                 self._stop.wait(self._config.poll_interval_s)
 
     def _keep_alive(self) -> None:
         while not self._stop.wait(self._config.lease_s / 4):
-            for lease in self._leases:
-                self._jobs.renew(lease, lease_s=self._config.lease_s)
-            self._served.mark_seen(self._config.model_name)
+            unless_full(self._renew_all)
+
+    def _renew_all(self) -> None:
+        for lease in self._leases:
+            self._jobs.renew(lease, lease_s=self._config.lease_s)
+        for name in self._config.model_names:
+            self._served.mark_seen(name)
 
     def _try(self, leases: list[Lease]) -> None:
         """Makes the videos; when a batch fails, each of it is tried alone, so that none fails for another's fault."""
@@ -163,29 +135,28 @@ class Worker:
             logger.exception("job %s failed in attempt %d", lease.job.id, lease.job.attempts)
 
     def _make(self, leases: list[Lease]) -> None:
-        assert self._model is not None
-        orders = [order_of(lease.job, self._model.facts, self._config, self._shelf) for lease in leases]
-        with batch_span([lease.job.trace for lease in leases]), closing(make(self._model.pipeline, orders)) as steps:
+        model = self._models.get(leases[0].job.model)  # a batch is of one model
+        orders = [order_of(lease.job, model.facts, self._config, self._shelf) for lease in leases]
+        with batch_span([lease.job.trace for lease in leases]), closing(make(model.pipeline, orders)) as steps:
             made = self._report(leases, steps)
             if made is not None:
                 for lease, frames in zip(leases, made.videos, strict=True):
-                    self._hand_in(lease, frames, made.seconds)
+                    self._hand_in(lease, model.facts, frames, made.seconds)
 
-    def _hand_in(self, lease: Lease, frames: np.ndarray, seconds: dict[str, float]) -> None:
+    def _hand_in(self, lease: Lease, facts: ModelFacts, frames: np.ndarray, seconds: dict[str, float]) -> None:
         """Writes the files of a video and completes its job, unless that was deleted or lost meanwhile."""
-        assert self._model is not None
-        model, job, began = self._model, lease.job, time.monotonic()
+        job, began = lease.job, time.monotonic()
         self._moderator.check_frames(frames)
         checked = time.monotonic()
-        seal = partial(self._notary.sign, claim=claim_of(job, model.facts, self._shelf))
+        seal = partial(self._notary.sign, claim=claim_of(job, facts, self._shelf))
         folder = self._storage.attempt_folder(job, lease.fence)
         with tracer.start_as_current_span("write"):
-            files = write_files(marked(frames, self._config.visible_mark), model.facts.fps, folder, seal)
+            files = write_files(marked(frames, self._config.visible_mark), facts.fps, folder, seal)
         result = {
             "files": files,
-            "fps": model.facts.fps,
-            "model_version": model.facts.version,
-            "weights_digest": model.facts.weights_digest,
+            "fps": facts.fps,
+            "model_version": facts.version,
+            "weights_digest": facts.weights_digest,
             "seconds": seconds | {"check": checked - began, "write": time.monotonic() - checked},
         }
         if self._jobs.complete(lease, result):
@@ -214,10 +185,24 @@ class Worker:
                     return None
 
 
+def unless_full(work: Callable[[], bool | None]) -> bool:
+    """Whether there was work; False when its outcome could not be written down, for want of space.
+
+    The worker lives on: the job's lease runs out, and it is made again when there is space.
+    """
+    try:
+        return bool(work())
+    except Exception as error:
+        if not is_full(error):
+            raise
+        logger.exception("there is no space left for the job table")
+        return False
+
+
 def _reason(error: Exception) -> dict[str, str]:
     """What the client is told; the rest stays in the log."""
-    if isinstance(error, OSError) and error.errno in _NO_SPACE:
-        return {"code": "insufficient_storage", "message": "The server has no space left for the video."}
+    if is_full(error):
+        return {"code": NO_SPACE, "message": "The server has no space left for the video."}
     if isinstance(error, ModerationError):
         return {"code": MODERATION_BLOCKED, "message": str(error)}
     if isinstance(error, SkyloomError):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
@@ -53,23 +54,40 @@ def registered_version(client: MlflowClient, name: str, weights_digest: str) -> 
 
 def new_version(client: MlflowClient, config: RegistryConfig, workspace: Workspace, facts: PipelineFacts) -> str:
     """Log the pipeline folder as a model of the training's run and register it; returns the version."""
-    tags = {"weights_digest": facts.weights_digest, "dataset_id": facts.dataset_id}
     run_id = (workspace.transformer / RUN_FILE).read_text().strip()
-    model = client.create_logged_model(
-        experiment_id(client, workspace),
-        name=config.name,
-        source_run_id=run_id,
-        model_type="video-diffusion",
-        tags=tags,
+    return log_version(client, config.name, workspace.pipeline, facts, experiment_id(client, workspace), run_id)
+
+
+def register_starter(name: str, folder: Path, workspace: Workspace) -> str:
+    """Make a folder of weights that no run here trained the champion of a workspace of its own; returns the version.
+
+    A folder that is registered already is not registered twice.
+    """
+    client = open_client(workspace)
+    facts = PipelineFacts.model_validate_json((folder / FACTS_FILE).read_text())
+    version = registered_version(client, name, facts.weights_digest) or log_version(
+        client, name, folder, facts, experiment_id(client, workspace)
     )
-    client.log_model_artifacts(model.model_id, str(workspace.pipeline))
+    client.set_registered_model_alias(name, CHAMPION, version)
+    return version
+
+
+def log_version(
+    client: MlflowClient, name: str, folder: Path, facts: PipelineFacts, experiment: str, run_id: str | None = None
+) -> str:
+    """Log a folder as a model and make it a version of the registered name; returns the version."""
+    tags = {"weights_digest": facts.weights_digest, "dataset_id": facts.dataset_id}
+    model = client.create_logged_model(
+        experiment, name=name, source_run_id=run_id, model_type="video-diffusion", tags=tags
+    )
+    client.log_model_artifacts(model.model_id, str(folder))
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     try:
-        client.create_registered_model(config.name)
+        client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    version = client.create_model_version(config.name, source=model.artifact_location, run_id=run_id, tags=tags)
+    version = client.create_model_version(name, source=model.artifact_location, run_id=run_id, tags=tags)
     return str(version.version)
 
 

@@ -12,6 +12,7 @@ from serving.engine import LoadedModel
 from serving.loader import load_model
 from serving.registry import ModelRegistry, RegisteredModel
 from training.config import RegistryConfig
+from training.registry import register_starter
 
 
 def load_champion(folder: Path | None) -> LoadedModel:
@@ -21,12 +22,32 @@ def load_champion(folder: Path | None) -> LoadedModel:
         RegistryError: the run has no champion, or there is neither a run nor a starter.
     """
     place = workspace(folder, "demo")
-    if folder is None and not has_registry(place) and (STARTER / FACTS_FILE).is_file():
+    if falls_back(folder):
         return load_model(RegisteredModel("starter", "1", "", ""), STARTER)
     require_registry(place)
     registry = ModelRegistry(place.tracking_uri)
     found = registry.resolve(model_name(place), "champion")
     return load_model(found, registry.fetch(found))
+
+
+def served_place(folder: Path | None) -> Workspace:
+    """The run in `folder`, else the demo, else a workspace in which the starter stands as champion.
+
+    Raises:
+        RegistryError: there is neither a run nor a starter.
+    """
+    if falls_back(folder):
+        place = workspace(None, "starter-served")
+        register_starter(model_name(place), STARTER, place)
+        return place
+    place = workspace(folder, "demo")
+    require_registry(place)
+    return place
+
+
+def falls_back(folder: Path | None) -> bool:
+    """Whether the starter is taken, since no run was named and none lies where the demo would."""
+    return folder is None and not has_registry(workspace(None, "demo")) and (STARTER / FACTS_FILE).is_file()
 
 
 def model_name(place: Workspace) -> str:

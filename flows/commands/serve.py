@@ -2,41 +2,31 @@
 
 import signal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 from rich.console import Console
 
 from data.cluster import ensure_ray
 from data.workspace import Workspace
-from flows.commands.champion import model_name, require_registry
+from flows.commands.champion import model_name, served_place
 from flows.commands.flags import Flags, read_flags
-from flows.home import workspace
 from serving.app import start, stop
-from serving.config import ServeConfig
+from serving.config import ServeConfig, ServeOptions
 
 
-class ServeFlags(Flags):
+class ServeFlags(Flags, ServeOptions):  # pyright: ignore[reportIncompatibleVariableOverride] - Flags' settings win
     """Serves the champion of a run behind the OpenAI Videos API until Ctrl-C."""
 
     workspace: Path | None = Field(
-        default=None, description="the run whose champion is served; artifacts/demo when not given"
+        default=None, description="the run whose champion is served; artifacts/demo when not given, else the starter"
     )
-    host: str = Field(default="127.0.0.1", description="address to listen on; loopback unless said otherwise")
-    port: int = Field(default=8000, ge=1, le=65535, description="TCP port")
-    keys: Literal["auto", "required", "off"] = Field(
-        default="auto", description="whether requests need an API key; auto: off loopback, and once a key was made"
-    )
-    num_cpus: float = Field(default=1.0, gt=0, description="CPU cores of the model replica")
-    num_gpus: float = Field(default=0.0, ge=0, description="GPUs of the model replica")
-    num_model_replicas: int = Field(default=1, ge=1, description="replicas that pull jobs")
 
 
 def serve(name: str, arguments: list[str]) -> None:
     """Serves until it is stopped."""
     flags = read_flags(ServeFlags, name, arguments)
-    place = workspace(flags.workspace, "demo")
-    require_registry(place)
+    place = served_place(flags.workspace)
     options = flags.model_dump(exclude={"workspace"})
     console = Console(highlight=False)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's SIGTERM ends it as Ctrl-C does
@@ -53,7 +43,9 @@ def serve(name: str, arguments: list[str]) -> None:
 
 def _serving(place: Workspace, options: dict[str, Any]) -> ServeConfig:
     name = model_name(place)
-    return ServeConfig.of_run(place.root, tracking_uri=place.tracking_uri, model_name=name, **options)
+    # replicas have another current folder than this process
+    settings = {key: value.absolute() if isinstance(value, Path) else value for key, value in options.items()}
+    return ServeConfig.of_run(place.root, tracking_uri=place.tracking_uri, model_name=name, **settings)
 
 
 def _sdk_example(base_url: str) -> str:

@@ -74,16 +74,16 @@ def get_authority(backend: UsesBackend) -> PlainTextResponse:
 
 @router.get("/v1/models")
 def list_models(backend: UsesBackend) -> ModelList:
-    """The served model, or an empty list while it loads."""
-    served = backend.served_models.get(backend.config.model_name)
-    return ModelList(data=[ModelCard.of(served)] if served else [])
+    """The served models that have loaded."""
+    found = [backend.served_models.get(name) for name in backend.config.model_names]
+    return ModelList(data=[ModelCard.of(served) for served in found if served])
 
 
 @router.get("/v1/models/{model}")
 def get_model(model: str, backend: UsesBackend) -> ModelCard:
     """One served model."""
-    served = backend.served_models.get(backend.config.model_name)
-    if served is None or served.name != model:
+    served = backend.served_models.get(model) if model in backend.config.model_names else None
+    if served is None:
         raise ApiError(404, f"The model {model[:80]!r} does not exist.", code="model_not_found", param="model")
     return ModelCard.of(served)
 

@@ -13,6 +13,7 @@ from serving.api.access import Caller, caller_of
 from serving.api.errors import ApiError, invalid, not_found
 from serving.api.intake import Intake
 from serving.config import ServeConfig
+from serving.limits import ModelFacts
 from serving.store.admission import Admission, AdmissionError
 from serving.store.characters import CharacterTable
 from serving.store.database import Database
@@ -89,16 +90,25 @@ class Backend(NamedTuple):
             raise not_found(video_id)
         return job
 
-    def served(self) -> ServedModel:
-        """The model that the replicas serve.
+    def served(self, name: object = None) -> ServedModel:
+        """The model of that name; the main one where a request names none, or nothing that is a name.
 
         Raises:
-            ApiError: 503 before the first has loaded.
+            ApiError: 400 when there is no such model, 503 before it was first loaded.
         """
-        served = self.served_models.get(self.config.model_name)
+        if isinstance(name, str) and name not in self.config.model_names:
+            known = " and ".join(map(repr, self.config.model_names))
+            message = f"The model {name[:80]!r} does not exist; this server has {known}."
+            raise invalid(message, param="model", code="model_not_found")
+        wanted = name if isinstance(name, str) else self.config.model_name
+        served = self.served_models.get(wanted)
         if served is None:
-            raise self.loading()
+            raise self.loading(wanted)
         return served
+
+    def facts(self, name: object = None) -> ModelFacts:
+        """What the model of that name can make; as `served`."""
+        return ModelFacts.model_validate(self.served(name).facts)
 
     def alive(self) -> ServedModel:
         """The model that the replicas serve, when one of them showed itself lately.
@@ -108,12 +118,12 @@ class Backend(NamedTuple):
         """
         served = self.served()
         if time.time() - served.seen_s > 2 * self.config.lease_s:
-            raise self.loading()
+            raise self.loading(served.name)
         return served
 
-    def loading(self) -> ApiError:
-        """The reply while no replica has a model in memory."""
-        message = f"The model {self.config.model_name!r} is not loaded yet; try again in a few seconds."
+    def loading(self, name: str) -> ApiError:
+        """The reply while no replica has loaded the model."""
+        message = f"The model {name!r} is not loaded yet; try again in a few seconds."
         return ApiError(503, message, code="model_loading", headers={"retry-after": "5"})
 
     def queue(self, new: NewJob) -> Job:

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from model.errors import SkyloomError
+from serving.store.space import NO_SPACE
 
 _CODES = {
     400: "invalid_request",
@@ -27,6 +28,7 @@ _CODES = {
     416: "range_not_satisfiable",
     429: "rate_limit_exceeded",
     503: "overloaded",
+    507: NO_SPACE,
 }
 _PYDANTIC_CODES = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
 

@@ -17,7 +17,6 @@ from serving.api.errors import ApiError
 from serving.api.forms import read_fields
 from serving.api.operations import Asked, CreateImage
 from serving.api.schema import parse
-from serving.limits import ModelFacts
 from serving.store.tables import Job
 
 router = APIRouter(prefix="/v1/images")
@@ -68,8 +67,7 @@ async def generate_images(request: Request, backend: UsesBackend) -> Images:
 
 
 def _queue(wanted: CreateImage, number: int, backend: Backend) -> Sequence[Job]:
-    facts = ModelFacts.model_validate(backend.served().facts)
-    asked = Asked(facts=facts, max_video_px=backend.config.max_video_px)
+    asked = Asked(facts=backend.facts(wanted.model), max_video_px=backend.config.max_video_px)
     return backend.queue_all(operations.seeded(operations.image, wanted, asked, number))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from data.config import MediaLimits
 from data.sandbox import Sandbox
 from model.config import digest_of
-from model.errors import CapacityError
+from model.errors import CapacityError, DiskFullError
 from model.shapes import VideoShape
 from serving.api.errors import ApiError, invalid
 
@@ -99,6 +99,8 @@ class Intake:
                 self._sandbox = self._sandbox or Sandbox(LIMITS)
                 try:
                     failure = self._sandbox.run("conform", **arguments).failure
+                except DiskFullError:
+                    raise
                 except CapacityError:
                     self._sandbox.close()
                     self._sandbox = None

@@ -8,6 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.api.errors import envelope, envelope_for_status
+from serving.store.space import is_full
 from serving.tracing import PARENT, context_of, tracer
 
 _log = logging.getLogger(__name__)
@@ -20,6 +21,10 @@ SECURITY_HEADERS = {
     "referrer-policy": "no-referrer",
 }
 """On every reply: what comes from here is data, and no browser may run or frame it."""
+
+
+BROKEN = "The server had an error while processing your request. Report the x-request-id."
+NO_SPACE_LEFT = "The server has no space left; nothing of this request was kept. Try again later."
 
 
 class BodyTooLargeError(Exception):
@@ -52,9 +57,9 @@ class Guard:
             await self._app(scope, _bounded(receive, self._max_body_bytes), reply.send)
         except BodyTooLargeError:
             await reply.fail(413, self._too_large())
-        except Exception:
+        except Exception as error:
             _log.exception("request %s failed: %s %s", reply.request_id, scope["method"], scope["path"])
-            await reply.fail(500, "The server had an error while processing your request. Report the x-request-id.")
+            await reply.fail(*((507, NO_SPACE_LEFT) if is_full(error) else (500, BROKEN)))
 
     def _too_large(self) -> str:
         return f"The request body is larger than {self._max_body_bytes} bytes or its length is not a number."

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from model.config import digest_of
 from model.shapes import VideoShape
 from serving.api.errors import invalid
-from serving.api.schema import CreateVideo, Prompt, Sampling, Seconds, Text, check_model, settings_of
+from serving.api.schema import CreateVideo, Prompt, Sampling, Seconds, Text, check_rate, settings_of
 from serving.limits import LimitError, ModelFacts, check_pixels, seconds_text, shape_of
 from serving.store.jobs import NewJob
 
@@ -137,7 +137,7 @@ class Asked:
 
     def job(self, request: Sampling, prompt: str, shape: VideoShape, kind: str, **details: Any) -> NewJob:
         """The job of a request whose result has this shape."""
-        check_model(request, self.facts)
+        check_rate(request, self.facts)
         try:
             check_pixels(shape, self.max_video_px)
         except LimitError as error:
@@ -147,7 +147,7 @@ class Asked:
         operation = {"kind": kind, **details}
         settings = settings_of(request, self.facts)
         is_batchable = kind == "generate" and shape.num_frames <= self.facts.window_frames
-        alike = [list(shape), *(value for name, value in sorted(settings.items()) if name != "seed")]
+        alike = [self.facts.name, list(shape), *(value for name, value in sorted(settings.items()) if name != "seed")]
         return NewJob(
             model=self.facts.name,
             prompt=prompt,

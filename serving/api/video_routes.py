@@ -24,7 +24,6 @@ from serving.api.operations import (
     Variations,
 )
 from serving.api.schema import CreateVideo, Sampling, Video, VideoList, parse
-from serving.limits import ModelFacts
 from serving.store.jobs import NewJob, Page
 
 router = APIRouter(prefix="/v1/videos")
@@ -117,7 +116,7 @@ async def _changed(
     backend: Backend,
     retry: Retry,
 ) -> Video:
-    facts = await _facts(backend)
+    facts = await run_in_threadpool(backend.facts, fields.get("model"))
     videos = {role: fields.pop(role) for role in roles if role in fields}
     wanted = parse(kind, fields)
     inputs: dict[str, Input] = {}
@@ -129,7 +128,7 @@ async def _changed(
 
 async def _creation(fields: dict[str, Any], backend: Backend, retry: Retry) -> tuple[CreateVideo, Asked]:
     """What a request for a new video asks for, its picture or character taken in."""
-    facts = await _facts(backend)
+    facts = await run_in_threadpool(backend.facts, fields.get("model"))
     image = {key: fields.pop(key) for key in ("input_reference",) if key in fields}
     wanted = parse(CreateVideo, fields)
     inputs: dict[str, Input] = {}
@@ -147,7 +146,3 @@ async def _queued(new: NewJob, backend: Backend, response: Response) -> Video:
     job = await run_in_threadpool(backend.queue, new)
     await run_in_threadpool(backend.advise_polling, response, job)
     return Video.of(job, backend.config.retention_s)
-
-
-async def _facts(backend: Backend) -> ModelFacts:
-    return ModelFacts.model_validate((await run_in_threadpool(backend.served)).facts)

@@ -7,7 +7,7 @@ fence, so one that slept through its lease is refused. A job whose lease ran out
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -156,8 +156,8 @@ class JobTable:
 
     # the worker's side
 
-    def claim(self, worker: str, *, lease_s: float) -> Lease | None:
-        """The oldest job that waits or has lost its worker, now leased; None when there is none.
+    def claim(self, worker: str, *, lease_s: float, models: Collection[str] | None = None) -> Lease | None:
+        """The oldest job (of these models) that waits or has lost its worker, now leased; None when there is none.
 
         A job that lost its worker `max_attempts` times is failed here instead: it may be what kills them.
         """
@@ -171,7 +171,10 @@ class JobTable:
             hopeless = update(Job).where(lost, Job.attempts >= self._max_attempts).values(exhausted)
             for failed in session.scalars(hopeless.returning(Job)):
                 record(session, failed.id, failed.owner, "video.failed", now=now, progress=failed.progress)
-            taken = self._take(session, or_(Job.status == "queued", lost), worker, lease_s=lease_s, limit=1)
+            mine = or_(Job.status == "queued", lost)
+            if models is not None:
+                mine = and_(mine, Job.model.in_(models))
+            taken = self._take(session, mine, worker, lease_s=lease_s, limit=1)
         return taken[0] if taken else None
 
     def claim_alike(self, first: Lease, worker: str, *, lease_s: float, limit: int) -> Sequence[Lease]:

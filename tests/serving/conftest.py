@@ -82,6 +82,7 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.version: str | None = "1"
+        self.fetched: list[str] = []
 
     def resolve(self, name: str, alias: str) -> RegisteredModel:
         """The version on the shelf."""
@@ -91,6 +92,7 @@ class Shelf:
 
     def fetch(self, model: RegisteredModel) -> Path:
         """Any folder: the painter needs none."""
+        self.fetched.append(model.name)
         return self.folder
 
 
@@ -124,10 +126,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(tmp_path_factory.mktemp("mlflow"))
 
 
-def facts_of(version: str = "1") -> ModelFacts:
+def facts_of(version: str = "1", name: str = "skyloom") -> ModelFacts:
     """The painter's facts."""
     return ModelFacts(
-        name="skyloom",
+        name=name,
         version=version,
         weights_digest=f"digest-{version}",
         fps=8,
@@ -181,19 +183,34 @@ def shelf(tmp_path: Path) -> Shelf:
     return Shelf(tmp_path)
 
 
+Hire = Callable[[ServeConfig, JobTable], Worker]
+
+
 @pytest.fixture
-def worker(config: ServeConfig, jobs: JobTable, painter: Painter, shelf: Shelf) -> Iterator[Worker]:
-    """A worker whose threads are not started: tests run one job at a time."""
-    made = Worker(
-        config,
-        name="tester",
-        jobs=jobs,
-        registry=shelf,
-        load=lambda model, folder: LoadedModel(painter, facts_of(model.version)),
-    )
-    made.follow_alias()
-    yield made
-    made.stop()
+def hire(painter: Painter, shelf: Shelf) -> Iterator[Hire]:
+    """Makes workers whose threads are not started: tests run one job at a time."""
+    hired: list[Worker] = []
+
+    def take_on(config: ServeConfig, jobs: JobTable) -> Worker:
+        made = Worker(
+            config,
+            name="tester",
+            jobs=jobs,
+            registry=shelf,
+            load=lambda model, folder: LoadedModel(painter, facts_of(model.version, model.name)),
+        )
+        hired.append(made)
+        made.follow_aliases()
+        return made
+
+    yield take_on
+    for made in hired:
+        made.stop()
+
+
+@pytest.fixture
+def worker(config: ServeConfig, jobs: JobTable, hire: Hire) -> Worker:
+    return hire(config, jobs)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def worker(config: ServeConfig, jobs: JobTable, shelf, folder: Path) -> Iterator
         config, name="tester", jobs=jobs, registry=shelf,
         load=lambda model, _: load_model(model._replace(weights_digest=""), folder),
     )  # fmt: skip
-    made.follow_alias()
+    made.follow_aliases()
     yield made
     made.stop()
 

@@ -112,7 +112,7 @@ def test_a_request_that_the_new_model_cannot_make_fails_with_the_reason(worker: 
 def test_the_alias_is_followed_between_jobs(worker: Worker, jobs: JobTable, shelf) -> None:
     shelf.version = "2"
     time.sleep(0.02)
-    worker.follow_alias()
+    worker.follow_aliases()
     job_id = queue(jobs)
     worker.run_one()
     served = ServedTable(jobs.database).get("skyloom")
@@ -124,7 +124,7 @@ def test_the_alias_is_followed_between_jobs(worker: Worker, jobs: JobTable, shel
 def test_a_broken_new_version_leaves_the_old_one_serving(worker: Worker, jobs: JobTable, shelf) -> None:
     shelf.version = None
     time.sleep(0.02)
-    worker.follow_alias()
+    worker.follow_aliases()
     job_id = queue(jobs)
     worker.run_one()
     assert (found(jobs, job_id).result or {})["model_version"] == "1"

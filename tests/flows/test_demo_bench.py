@@ -1,10 +1,10 @@
-"""The benchmarks that read or time something here: rows, limits, and a fair order."""
+"""The benchmarks of the demo: what they read, and their limits."""
 
 import json
 
 import psutil
 
-from flows import benchmarks
+from flows import demo_bench
 
 
 def test_adherence_is_read_from_the_demo(tmp_path, monkeypatch):
@@ -14,7 +14,7 @@ def test_adherence_is_read_from_the_demo(tmp_path, monkeypatch):
     results = {"num_prompts": 64, "adherence": scores, "coherence": {"generated": 0.8, "real": 1.0, "goal": 0.75}}
     (tmp_path / "demo" / "evaluation").mkdir(parents=True)
     (tmp_path / "demo" / "evaluation" / "results.json").write_text(json.dumps(results))
-    rows = benchmarks.adherence()
+    rows = demo_bench.adherence()
     assert {name: (row.ours, row.holds) for name, row in rows.items()} == {
         "colour": (90.0, False),
         "floor": (40.0, True),
@@ -22,18 +22,10 @@ def test_adherence_is_read_from_the_demo(tmp_path, monkeypatch):
     }
 
 
-def test_both_sides_run_in_turn():
-    order = []
-    ours, theirs = benchmarks._interleaved_ms(lambda: order.append("a"), lambda: order.append("b"), rounds=3)
-    assert order == ["a", "b"] * 5
-    assert ours >= 0
-    assert theirs >= 0
-
-
 def test_a_limit_that_is_passed_does_not_hold():
-    assert benchmarks._limit("time", 899.0, "s", 900.0).holds
-    assert not benchmarks._limit("time", 901.0, "s", 900.0).holds
+    assert demo_bench._limit("time", 899.0, "s", 900.0).holds
+    assert not demo_bench._limit("time", 901.0, "s", 900.0).holds
 
 
 def test_a_process_has_memory():
-    assert benchmarks.tree_memory_bytes(psutil.Process()) > 1_000_000
+    assert demo_bench.tree_memory_bytes(psutil.Process()) > 1_000_000

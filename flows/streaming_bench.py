@@ -1,0 +1,125 @@
+"""The starter's autoencoder on unseen clips: what it loses, and that pieces, bf16, length and stills change little."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from flows.bench import Measurement
+from flows.home import workspace
+from model.autoencoder import VideoAutoencoder
+from model.pixels import to_video
+from model.streaming import decoded, encoded
+from training.autoencoder import load_autoencoder, measure_reconstruction, psnr_db
+from training.clips import ClipSet, is_held_out, kept_rows, load_clips
+from training.config import AutoencoderTraining
+
+PSNR_GOAL_DB = 36.0
+LONG_FRAMES, SHORT_FRAMES, PIECE_FRAMES = 3600, 64, 32
+PIECES = ((1, 64), (2, 64), (3, 5), (5, 7), (8, 64))
+"""Groups of frames at once, cells of a tile's side."""
+_CHILD = """
+import json, resource, sys
+from flows.streaming_bench import stream_through
+stream_through(sys.argv[1], int(sys.argv[2]))
+print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+"""
+
+
+def streaming() -> dict[str, Measurement]:
+    """PSNR on the clips that the starter's autoencoder never saw, and what else must not change it."""
+    place = workspace(None, "starter")
+    network = load_autoencoder(place.autoencoder).eval()
+    rows = [r for r in kept_rows(place) if is_held_out(r["clip_id"], AutoencoderTraining().validation_fraction)]
+    sets = load_clips(place.root, rows)
+    short, long = (peak_bytes(str(place.autoencoder), num) for num in (SHORT_FRAMES, LONG_FRAMES))
+    return {
+        **fidelity(network, sets),
+        **pieces(network, sets),
+        "memory": Measurement(
+            what=f"peak memory of encoding and decoding {LONG_FRAMES} frames of 64x64, process and all",
+            ours=round(long / 1e6, 1), unit="MB", peer=round(short / 1e6, 1), peer_name=f"{SHORT_FRAMES} frames",
+            goal="at most 5 % more", holds=long <= 1.05 * short,
+        ),
+    }  # fmt: skip
+
+
+def fidelity(network: VideoAutoencoder, sets: dict[str, ClipSet]) -> dict[str, Measurement]:
+    """PSNR of clips as trained (bf16), in fp32, and of stills."""
+    clips = measure_reconstruction(network, sets)
+    stills = {name: ClipSet(name, each.rows, each.frames[:, :1].repeat(4, axis=1)) for name, each in sets.items()}
+    still_db, full_db = measure_reconstruction(network, stills)["psnr_db"], full_precision_db(network, sets)
+    num = sum(len(each.frames) for each in sets.values())
+    found = clips["psnr_db"]
+    return {
+        "psnr": Measurement(
+            what=f"PSNR of the starter's autoencoder on {num} unseen clips, 4x8x8 to 16 channels (48x)",
+            ours=round(found, 2), unit="dB", goal=f"at least {PSNR_GOAL_DB:g} dB", holds=found >= PSNR_GOAL_DB,
+            details={"difference_psnr_db": round(clips["difference_psnr_db"], 2)},
+        ),
+        "bf16": Measurement(
+            what="the same in bf16 and in fp32", ours=round(found, 3), unit="dB", peer=round(full_db, 3),
+            peer_name="fp32", goal="within 0.1 dB", holds=abs(found - full_db) <= 0.1,
+        ),
+        "still": Measurement(
+            what="PSNR of the first frame of each as a still", ours=round(still_db, 2), unit="dB",
+            peer=round(found, 2), peer_name="clips", goal="at most 1 dB less", holds=still_db >= found - 1,
+        ),
+    }  # fmt: skip
+
+
+@torch.no_grad()
+def full_precision_db(network: VideoAutoencoder, sets: dict[str, ClipSet]) -> float:
+    """PSNR in fp32, over the mean squared error of all clips."""
+    errors: list[float] = []
+    for each in sets.values():
+        for start in range(0, len(each.frames), 16):
+            video = to_video(list(each.frames[start : start + 16]))
+            made = network.decode(network.encode(video).mean).clamp(-1, 1)
+            errors += (made - video).square().mean(dim=(1, 2, 3, 4)).tolist()
+    return psnr_db(float(np.mean(errors)))
+
+
+@torch.no_grad()
+def pieces(network: VideoAutoencoder, sets: dict[str, ClipSet]) -> dict[str, Measurement]:
+    """The largest difference, fp32, between a clip at once and the same in pieces and tiles."""
+    video = to_video(list(next(iter(sets.values())).frames[:2]))
+    whole = network.encode(video).mean
+    shown = network.decode(whole)
+    differences = [0.0]
+    for chunk, tile in PIECES:
+        made = torch.cat(list(decoded(network, whole, chunk=chunk, tile=tile)), dim=2)
+        differences.append(float((encoded(network, video, chunk=chunk, tile=tile).mean - whole).abs().max()))
+        differences.append(float((made - shown).abs().max()))
+    worst = max(differences)
+    return {
+        "pieces": Measurement(
+            what=f"largest difference of pieces from the whole, fp32, {len(PIECES)} ways to cut",
+            ours=worst, unit="", goal="at most 1e-5", holds=worst <= 1e-5,
+        )
+    }  # fmt: skip
+
+
+def peak_bytes(folder: str, num_frames: int) -> int:
+    """The most memory that a process of its own needs to encode and decode so many frames."""
+    command = [sys.executable, "-c", _CHILD, folder, str(num_frames)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return int(json.loads(done.stdout.splitlines()[-1]))
+
+
+@torch.no_grad()
+def stream_through(folder: str, num_frames: int) -> None:
+    """Encode frames as they come, keep the latents alone, and decode them piece by piece."""
+    network = VideoAutoencoder.from_pretrained(folder).eval()
+    latents = torch.cat([encoded(network, piece).mean for piece in noise_video(num_frames)], dim=2)
+    for _ in decoded(network, latents):
+        pass
+
+
+def noise_video(num_frames: int, side: int = 64) -> Iterator[torch.Tensor]:
+    """Pieces of a video that is made as it is read."""
+    for _ in range(0, num_frames, PIECE_FRAMES):
+        yield torch.rand(1, 3, PIECE_FRAMES, side, side) * 2 - 1
