@@ -201,7 +201,9 @@ class ShardEncoder:
         torch.set_num_threads(config.num_threads)
         self._config = config
         self._workspace = workspace
-        self._autoencoder = VideoAutoencoder.from_pretrained(config.autoencoder or workspace.autoencoder)
+        self._autoencoder = VideoAutoencoder.from_pretrained(
+            config.autoencoder or workspace.autoencoder, use_safetensors=True
+        )
         torch.nn.Module.to(self._autoencoder.eval(), config.device)
         self._text_encoder = load_text_encoder(config.text_encoder)
 

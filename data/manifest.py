@@ -211,7 +211,7 @@ class MemberReader:
         """The member's bytes, verified.
 
         Raises:
-            ShardError: the shard is missing or the bytes do not hash to the manifest's digest.
+            ShardError: the shard is missing or no plain name, or the bytes do not hash to the manifest's digest.
         """
         data = os.pread(self._file(member.shard), member.size, member.offset)
         digest = hashlib.sha256(data).hexdigest()
@@ -235,6 +235,8 @@ class MemberReader:
 
     def _file(self, shard: str) -> int:
         if shard not in self._files:
+            if Path(shard).name != shard:
+                raise ShardError(f"{self._folder}: the manifest's shard {shard!r} is no plain file name; shard again")
             try:
                 self._files[shard] = os.open(self._folder / shard, os.O_RDONLY)
             except FileNotFoundError as error:

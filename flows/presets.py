@@ -73,14 +73,15 @@ def starter() -> Recipe:
         curate=CurateConfig(ingest=IngestConfig(buckets=("112x112x16", "160x96x16", "96x160x16"))),
         captioner=CaptionerTraining(schedule=Schedule(num_steps=700, batch_size=32, lr=2e-3), side_px=96),
         autoencoder=AutoencoderTraining(
-            schedule=Schedule(num_steps=6000, batch_size=8, lr=2e-3, checkpoint_every=500),
+            schedule=Schedule(num_steps=7500, batch_size=8, lr=2e-3, checkpoint_every=500),
             crop_px=64,
             max_clips=2400,
-            noisy_tail=0.1,
+            mse_weight=4.0,
+            noisy_tail=0.05,
         ),
         encode=EncodeConfig(num_actors=2, num_threads=1, images=True),
         transformer=TransformerTraining(
-            schedule=Schedule(num_steps=2200, batch_size=32, lr=1e-3, warmup_steps=100, checkpoint_every=250),
+            schedule=Schedule(num_steps=2900, batch_size=32, lr=1e-3, warmup_steps=100, checkpoint_every=250),
             num_blocks=8,
             max_text_tokens=24,
             ema_decay=0.97,

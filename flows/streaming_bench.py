@@ -113,7 +113,7 @@ def peak_bytes(folder: str, num_frames: int) -> int:
 @torch.no_grad()
 def stream_through(folder: str, num_frames: int) -> None:
     """Encode frames as they come, keep the latents alone, and decode them piece by piece."""
-    network = VideoAutoencoder.from_pretrained(folder).eval()
+    network = VideoAutoencoder.from_pretrained(folder, use_safetensors=True).eval()
     latents = torch.cat([encoded(network, piece).mean for piece in noise_video(num_frames)], dim=2)
     for _ in decoded(network, latents):
         pass

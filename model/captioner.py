@@ -151,7 +151,9 @@ class VideoCaptioner(nn.Module):
             num_layers=config["encoder_layers"],
             side_px=config.get("side_px", SIDE_PX),
         )
-        captioner.network = BartForConditionalGeneration.from_pretrained(str(folder / NETWORK_FOLDER))
+        captioner.network = BartForConditionalGeneration.from_pretrained(
+            str(folder / NETWORK_FOLDER), use_safetensors=True
+        )
         try:
             captioner.stem.load_state_dict(load_file(folder / STEM_FILE))
         except RuntimeError as error:

@@ -74,7 +74,10 @@ class SkyloomPipeline(TaskRunner, DiffusionPipeline):
             raise CheckpointError(
                 f"{folder} has no {FACTS_FILE}; name a folder that Skyloom's training or `save` wrote"
             )
-        pipeline = super().from_pretrained(str(folder), **kwargs)
+        try:
+            pipeline = super().from_pretrained(str(folder), use_safetensors=True, **kwargs)
+        except OSError as error:  # weights are missing, or are pickles, which could run code
+            raise CheckpointError(f"{folder} does not load ({error}); fetch or train the model again") from error
         if pipeline.facts.weights_digest not in ("", weights_digest(folder)):
             raise CheckpointError(
                 f"{folder}: the weights are not those that {FACTS_FILE} names; fetch or train the model again"

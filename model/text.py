@@ -47,7 +47,7 @@ class TransformersTextEncoder:
         self.tokenizer = AutoTokenizer.from_pretrained(str(path))
         is_known_encoder = type(AutoConfig.from_pretrained(str(path))) in MODEL_FOR_TEXT_ENCODING_MAPPING
         loader = AutoModelForTextEncoding if is_known_encoder else AutoModel
-        self.network = loader.from_pretrained(str(path)).eval().requires_grad_(False)
+        self.network = loader.from_pretrained(str(path), use_safetensors=True).eval().requires_grad_(False)
 
     @property
     def digest(self) -> str:

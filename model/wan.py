@@ -60,9 +60,9 @@ class WanModel(TaskRunner):
         if missing:
             raise CheckpointError(f"{folder} has no {', '.join(missing)}; name the diffusers folder of a Wan model")
         return cls(
-            AutoencoderKLWan.from_pretrained(str(folder / "vae"), torch_dtype=dtype),
-            WanTransformer3DModel.from_pretrained(str(folder / "transformer"), torch_dtype=dtype),
-            UMT5EncoderModel.from_pretrained(str(folder / "text_encoder"), dtype=dtype),
+            AutoencoderKLWan.from_pretrained(str(folder / "vae"), torch_dtype=dtype, use_safetensors=True),
+            WanTransformer3DModel.from_pretrained(str(folder / "transformer"), torch_dtype=dtype, use_safetensors=True),
+            UMT5EncoderModel.from_pretrained(str(folder / "text_encoder"), dtype=dtype, use_safetensors=True),
             AutoTokenizer.from_pretrained(str(folder / "tokenizer")),
         )
 

@@ -203,4 +203,4 @@ def batches(frames: np.ndarray, size: int = 32) -> Iterator[Tensor]:
 
 def load_autoencoder(folder: Path) -> VideoAutoencoder:
     """The trained autoencoder of a folder, ready to encode."""
-    return VideoAutoencoder.from_pretrained(str(folder)).eval()
+    return VideoAutoencoder.from_pretrained(str(folder), use_safetensors=True).eval()

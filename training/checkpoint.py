@@ -83,13 +83,28 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """
     if not (folder / COMMITTED).is_file():
         raise CheckpointError(f"checkpoint {folder} was never finished (no {COMMITTED}); use an older one")
-    for name, promised in json.loads((folder / COMMITTED).read_text()).items():
-        if not (folder / name).is_file() or file_digest(folder / name) != promised["sha256"]:
+    for name, digest in promised_digests(folder).items():
+        if not (folder / name).is_file() or file_digest(folder / name) != digest:
             raise CheckpointError(
                 f"checkpoint {folder}: {name} is damaged (sha256 differs); delete the folder to use an older one"
             )
     facts = json.loads((folder / FACTS).read_text())
     return Checkpoint(facts.pop("step"), load_file(folder / STATE), facts)
+
+
+def promised_digests(folder: Path) -> dict[str, str]:
+    """The sha256 of each file, as COMMITTED promises them.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    try:
+        promised = json.loads((folder / COMMITTED).read_text())
+        return {name: promised[name]["sha256"] for name in (STATE, FACTS)}
+    except (ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(
+            f"checkpoint {folder}: {COMMITTED} is damaged; delete the folder to use an older one"
+        ) from error
 
 
 def optimizer_tensors(optimizers: dict[str, torch.optim.Optimizer]) -> dict[str, Tensor]:

@@ -79,7 +79,7 @@ class Trainer:
     def __init__(self, config: TransformerTraining, workspace: Workspace, rank: int, world_size: int) -> None:
         self.config, self.rank, self.world_size = config, rank, world_size
         self.checkpoints = workspace.checkpoints("transformer")
-        self.autoencoder = VideoAutoencoder.from_pretrained(str(workspace.autoencoder)).eval()
+        self.autoencoder = VideoAutoencoder.from_pretrained(str(workspace.autoencoder), use_safetensors=True).eval()
         self.loader = LatentLoader(
             loader_config(config), workspace.latents, autoencoder_digest=weights_digest(workspace.autoencoder),
             rank=rank, world_size=world_size,

@@ -55,16 +55,18 @@ class Janitor:
         live, used = self._live()
         root = self._config.storage
         kept = {self._config.uploads.name, self._config.identity.name}
-        folders = [path for path in self._old(root) if path.is_dir() and path.name not in live | kept]
+        folders = [path for path in self._old(root) if path.is_dir() and path.name not in live.keys() | kept]
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
-        drafts = [path for job_id in live for path in self._old(root / job_id) if path.name.startswith(".")]
-        for draft in drafts:
-            shutil.rmtree(draft, ignore_errors=True)
+        left = [
+            path for job_id, fence in live.items() for path in self._old(root / job_id) if is_left(path.name, fence)
+        ]
+        for path in left:
+            shutil.rmtree(path, ignore_errors=True)
         uploads = [path for path in self._old(self._config.uploads) if path.stem not in used]
         for upload in uploads:
             upload.unlink(missing_ok=True)
-        return Swept(len(expired), len(folders) + len(drafts), len(uploads))
+        return Swept(len(expired), len(folders) + len(left), len(uploads))
 
     def _expired(self) -> list[str]:
         since = self._clock() - self._config.retention_s
@@ -78,15 +80,15 @@ class Janitor:
             session.execute(delete(Event).where(Event.created_s < since))
             session.execute(delete(Delivery).where(Delivery.next_try_s.is_(None), Delivery.created_s < since))
 
-    def _live(self) -> tuple[set[str], set[str]]:
-        """The ids of the jobs that exist, and the uploads that they or characters use."""
+    def _live(self) -> tuple[dict[str, int | None], set[str]]:
+        """The jobs that exist, with the attempt that counts once one does; the uploads that they or characters use."""
         with self._database.read() as session:
-            jobs = session.execute(select(Job.id, Job.settings).where(Job.deleted_s.is_(None))).all()
+            columns = (Job.id, Job.status, Job.fence, Job.settings)
+            jobs = session.execute(select(*columns).where(Job.deleted_s.is_(None))).all()
             characters = session.scalars(select(Character.upload)).all()
-        inputs = (given for _, settings in jobs for given in settings.get("inputs", {}).values())
-        return {job_id for job_id, _ in jobs}, {given["upload"] for given in inputs if "upload" in given} | {
-            *characters
-        }
+        inputs = (given for *_, settings in jobs for given in settings.get("inputs", {}).values())
+        live = {job_id: fence if status == "completed" else None for job_id, status, fence, _ in jobs}
+        return live, {given["upload"] for given in inputs if "upload" in given} | {*characters}
 
     def _old(self, folder: Path) -> Iterator[Path]:
         """What lies in a folder and was not touched lately."""
@@ -98,3 +100,8 @@ class Janitor:
                 continue
             if is_old:
                 yield path
+
+
+def is_left(name: str, fence: int | None) -> bool:
+    """Whether something in a job's folder is a draft, or of another attempt than the one that counts."""
+    return name.startswith(".") or (fence is not None and name != str(fence))

@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from serving.store.database import Database
 from serving.store.jobs import IdempotencyConflictError, JobTable, NewJob, UnknownCursorError
@@ -187,71 +184,3 @@ def test_concurrent_claims_never_share_a_job(table: JobTable) -> None:
     for thread in threads:
         thread.join()
     assert len(claimed) == len(set(claimed)) == num_jobs
-
-
-class JobHistory(RuleBasedStateMachine):
-    """Clients and workers in any order: states move forward only, one result, ids stay until deleted."""
-
-    leases = Bundle("leases")
-    _ORDER = ("queued", "in_progress", "completed", "failed")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.clock = Clock()
-        self.table = JobTable(Database("sqlite://"), max_attempts=3, clock=self.clock)
-        self.last: dict[str, str] = {}
-        self.results: dict[str, int] = {}
-        self.newest_fence: dict[str, int] = {}
-
-    @rule()
-    def create(self) -> None:
-        self.last[self.table.create(A_JOB)[0].id] = "queued"
-
-    @rule(target=leases)
-    def claim(self) -> object:
-        lease = self.table.claim("w", lease_s=10)
-        if lease is not None:
-            assert lease.fence > self.newest_fence.get(lease.job.id, 0)
-            assert lease.job.attempts <= 3
-            self.newest_fence[lease.job.id] = lease.fence
-        return lease
-
-    @rule(lease=leases)
-    def renew(self, lease: object) -> None:
-        if lease is not None and self.table.renew(lease, lease_s=10, progress=5):
-            assert lease.fence == self.newest_fence[lease.job.id]
-
-    @rule(lease=consumes(leases), succeed=st.booleans())
-    def finish(self, lease: object, succeed: bool) -> None:
-        if lease is None:
-            return
-        taken = self.table.complete(lease, {"n": 1}) if succeed else self.table.fail(lease, code="c", message="m")
-        if taken:
-            assert lease.fence == self.newest_fence[lease.job.id]
-            self.results[lease.job.id] = self.results.get(lease.job.id, 0) + 1
-
-    @rule(pause_s=st.integers(1, 12))
-    def wait(self, pause_s: int) -> None:
-        self.clock.now_s += pause_s
-
-    @rule(data=st.data())
-    def delete(self, data: st.DataObject) -> None:
-        if self.last:
-            job_id = data.draw(st.sampled_from(sorted(self.last)))
-            assert self.table.delete(job_id)
-            del self.last[job_id]
-
-    @invariant()
-    def each_job_is_there_once_and_moves_forward(self) -> None:
-        found = {job.id: job.status for job in self.table.list(limit=100, order="asc").jobs}
-        assert list(found) == list(self.last)
-        for job_id, status in found.items():
-            before = self.last[job_id]
-            assert self._ORDER.index(before) <= self._ORDER.index(status)
-            assert before not in ("completed", "failed") or before == status
-        self.last = found
-        assert all(count == 1 for count in self.results.values())
-
-
-TestJobHistory = JobHistory.TestCase
-TestJobHistory.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
