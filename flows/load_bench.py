@@ -1,0 +1,219 @@
+"""What the server costs and bears: a job's creation against an empty route, and many clients at once."""
+
+import math
+import statistics
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import httpx
+import psutil
+
+from data.cluster import ensure_ray
+from data.workspace import Workspace
+from flows.bench import Measurement
+from flows.services import free_port
+from model.tiny import save_tiny_pipeline
+from serving.app import Server, start, stop
+from serving.config import ServeConfig
+from serving.store.database import Database
+from serving.store.jobs import JobTable
+from serving.store.tables import Job
+from training.registry import register_starter
+
+NUM_POLLERS, NUM_CREATORS, LOAD_S = 200, 50, 300.0
+NUM_CREATED = 400
+A_VIDEO = {"prompt": "a red ball", "seconds": "1", "size": "64x64"}
+FINISHED = ("completed", "failed")
+
+
+@contextmanager
+def running_server(folder: Path, weights: Path, **changes: object) -> Iterator[Server]:
+    """A server of some weights on a free port, whose job table and files lie in a folder."""
+    place = Workspace(folder)
+    register_starter("skyloom", weights, place)
+    settings = {"port": free_port(8000), "frame_check": "off", "max_queued_jobs": 100_000} | changes
+    ensure_ray(include_dashboard=False)
+    server = start(ServeConfig.of_run(folder, tracking_uri=place.tracking_uri, **settings))
+    try:
+        yield server
+    finally:
+        stop(server)
+
+
+@contextmanager
+def tiny_server() -> Iterator[Server]:
+    """A server of a tiny random model."""
+    with TemporaryDirectory(prefix="skyloom-bench-") as name:
+        folder = Path(name)
+        save_tiny_pipeline(folder / "tiny")
+        with running_server(folder / "run", folder / "tiny") as server:
+            yield server
+
+
+def creation() -> dict[str, Measurement]:
+    """Milliseconds to create a job, in turn with a route that does nothing."""
+    created: list[float] = []
+    empty: list[float] = []
+    with tiny_server() as server, httpx.Client(base_url=server.base_url, trust_env=False) as client:
+        for number in range(NUM_CREATED + 20):
+            for kept, call in (
+                (empty, lambda: client.get("/nothing")),
+                (created, lambda: client.post("/videos", json=A_VIDEO)),
+            ):
+                began = time.perf_counter()
+                call()
+                if number >= 20:
+                    kept.append(1000 * (time.perf_counter() - began))
+    rows = {}
+    for percent, limit_ms in ((50, 5), (99, 20)):
+        mine, theirs = (statistics.quantiles(times, n=100)[percent - 1] for times in (created, empty))
+        rows[f"p{percent}"] = Measurement(
+            what=f"creating a job, p{percent} of {NUM_CREATED}", ours=round(mine, 2), unit="ms", peer=round(theirs, 2),
+            peer_name="an empty route", goal=f"at most {limit_ms} ms more", holds=mine - theirs <= limit_ms,
+        )  # fmt: skip
+    return rows
+
+
+class Crowd:
+    """Creators and pollers at one server; what was acknowledged, and every answer that cannot be right."""
+
+    def __init__(self, url: str) -> None:
+        self.ids: list[str] = []
+        self.wrong: list[str] = []
+        self.num_polls = 0
+        self._client = httpx.Client(base_url=url, timeout=60, trust_env=False, limits=httpx.Limits(max_connections=300))
+        self._until = time.monotonic() + LOAD_S
+        self._seen: dict[str, tuple[str, int]] = {}
+
+    def run(self) -> None:
+        """Returns when the time is up and every client has its last answer."""
+        with ThreadPoolExecutor(NUM_POLLERS + NUM_CREATORS) as pool:
+            clients = [self._create] * NUM_CREATORS + [self._poll] * NUM_POLLERS
+            for done in [pool.submit(each, number) for number, each in enumerate(clients)]:
+                done.result()
+
+    def _create(self, number: int) -> None:
+        """One video every two seconds or so."""
+        while time.monotonic() < self._until:
+            reply = self._client.post("/videos", json=A_VIDEO | {"seed": number, "num_inference_steps": 2})
+            if reply.status_code == 200:
+                self.ids.append(reply.json()["id"])
+            else:
+                self.wrong.append(f"create {reply.status_code}: {reply.text[:100]}")
+            time.sleep(2)
+
+    def _poll(self, number: int) -> None:
+        """One of the newest videos, twice a second or so: its state may only move forward."""
+        while time.monotonic() < self._until:
+            if self.ids:
+                self._look(self.ids[-1 - number % min(len(self.ids), 100)])
+            time.sleep(0.5)
+
+    def _look(self, video_id: str) -> None:
+        reply = self._client.get(f"/videos/{video_id}")
+        self.num_polls += 1
+        if reply.status_code != 200:
+            self.wrong.append(f"poll {reply.status_code}: {reply.text[:100]}")
+            return
+        found = reply.json()
+        before = self._seen.get(video_id, ("queued", 0))
+        now = (found["status"], found["progress"])
+        if before[0] in FINISHED and now[0] != before[0]:
+            self.wrong.append(f"{video_id} went from {before} to {now}")
+        self._seen[video_id] = now
+
+
+def load() -> dict[str, Measurement]:
+    """Five minutes of many clients: nothing lost, nothing wrong, memory flat, the model busy."""
+    with tiny_server() as server:
+        crowd, sizes = Crowd(server.base_url), []
+        watch = threading.Thread(target=lambda: sizes.extend(memory_over(LOAD_S)))
+        watch.start()
+        crowd.run()
+        watch.join()
+        jobs = JobTable(Database(server.config.database_url))
+        wait_until_done(jobs)
+        found = [jobs.get(video_id) for video_id in crowd.ids]
+        spans = [
+            (job.created_s, job.started_s, job.completed_s) for job in found if job is not None and job.completed_s
+        ]
+        lost = sum(job is None or job.status != "completed" for job in found)
+    what = f"{NUM_POLLERS} pollers, {NUM_CREATORS} creators, {LOAD_S:.0f} s: {len(found)} jobs, {crowd.num_polls} polls"
+    busy, growth = busy_share(spans), statistics.mean(sizes[-3:]) / statistics.mean(sizes[2:5])
+    return {
+        "lost": Measurement(what=f"{what}: lost or failed", ours=lost, unit="jobs", goal="none", holds=not lost),
+        "wrong": Measurement(
+            what=f"{what}: wrong answers", ours=len(crowd.wrong), unit="", goal="none", holds=not crowd.wrong,
+            details={"first": crowd.wrong[0]} if crowd.wrong else {},
+        ),
+        "memory": Measurement(
+            what="memory of all its processes at the end over that after a minute", ours=round(growth, 3), unit="x",
+            goal="at most 1.05", holds=growth <= 1.05,
+        ),
+        "busy": Measurement(
+            what="share of the time with waiting jobs in which the model works", ours=round(100 * busy, 1), unit="%",
+            goal="at least 95 %", holds=busy >= 0.95,
+        ),
+    }  # fmt: skip
+
+
+class Span(NamedTuple):
+    """When a job was asked for, begun and done."""
+
+    created_s: float
+    started_s: float
+    completed_s: float
+
+
+def span_of(job: Job | None) -> Span | None:
+    """The span of a finished job."""
+    if job is None or job.started_s is None or job.completed_s is None:
+        return None
+    return Span(job.created_s, job.started_s, job.completed_s)
+
+
+def memory_over(seconds: float, every_s: float = 15.0) -> list[int]:
+    """The resident memory of this process and its children, now and then."""
+    sizes = []
+    for _ in range(int(seconds / every_s)):
+        time.sleep(every_s)
+        own = psutil.Process()
+        sizes.append(sum(_resident(each) for each in own.children(recursive=True)))
+    return sizes
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return process.memory_info().rss
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def busy_share(spans: Sequence[Span]) -> float:
+    """The share of the time in which some job was under way, of that in which one waited or was under way."""
+    return covered([(span.started_s, span.completed_s) for span in spans]) / covered(
+        [(span.created_s, span.completed_s) for span in spans]
+    )
+
+
+def covered(intervals: Sequence[tuple[float, float]]) -> float:
+    """The length of what lies in any of these intervals."""
+    length, end = 0.0, -math.inf
+    for begin, until in sorted(intervals):
+        length += max(0.0, until - max(begin, end))
+        end = max(end, until)
+    return length
+
+
+def wait_until_done(jobs: JobTable, timeout_s: float = 600.0) -> None:
+    """Returns when no job waits."""
+    deadline = time.monotonic() + timeout_s
+    while jobs.num_waiting() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    time.sleep(2)
