@@ -31,12 +31,14 @@ class OneFolder(NamedTuple):
 
     folder: Path
 
-    def resolve(self, name: str, alias: str) -> RegisteredModel:  # noqa: ARG002 - the protocol
-        """The one model."""
+    def resolve(self, name: str, alias: str) -> RegisteredModel:
+        """The one model, whatever the alias."""
+        del alias
         return RegisteredModel(name, "1", "", "")
 
-    def fetch(self, model: RegisteredModel) -> Path:  # noqa: ARG002 - the protocol
+    def fetch(self, model: RegisteredModel) -> Path:
         """Its folder."""
+        del model
         return self.folder
 
 
