@@ -140,9 +140,7 @@ def load() -> dict[str, Measurement]:
         jobs = JobTable(Database(server.config.database_url))
         wait_until_done(jobs)
         found = [jobs.get(video_id) for video_id in crowd.ids]
-        spans = [
-            (job.created_s, job.started_s, job.completed_s) for job in found if job is not None and job.completed_s
-        ]
+        spans = [span for span in map(span_of, found) if span is not None]
         lost = sum(job is None or job.status != "completed" for job in found)
     what = f"{NUM_POLLERS} pollers, {NUM_CREATORS} creators, {LOAD_S:.0f} s: {len(found)} jobs, {crowd.num_polls} polls"
     busy, growth = busy_share(spans), statistics.mean(sizes[-3:]) / statistics.mean(sizes[2:5])
