@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, field_validator
+from pydantic import Field, PositiveFloat, field_validator
 
 from model.config import Config
 from model.shapes import VideoShape
@@ -184,6 +184,9 @@ class EncodeConfig(Config):
     autoencoder: Path | None = Field(default=None, description="Autoencoder folder; the workspace's own when empty")
     text_encoder: str = Field(default="minilm", description="`minilm` or a folder that load_text_encoder takes")
     images: bool = Field(default=False, description="Encode the middle frame of each clip too, as an image")
+    scales: tuple[PositiveFloat, ...] = Field(
+        default=(), description="Encode each clip at these multiples of its size too, so that one model learns many"
+    )
     batch_size: int = Field(default=16, ge=1, description="Clips encoded together")
     text_batch_size: int = Field(default=32, ge=1, description="Captions encoded together, of like length")
     num_actors: int = Field(default=1, ge=0, description="Shards encoded at once, a CPU each; 0: here, without Ray")

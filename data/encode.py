@@ -3,8 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,54 +17,25 @@ from torch import Tensor
 from data.atomic import remove_partials
 from data.cluster import ensure_ray
 from data.config import EncodeConfig
-from data.latents import LATENT_GROUP, LATENT_SUFFIX, PROMPT_GROUP, PROMPT_SUFFIX, pack, read_header
+from data.encode_plan import ShardJob, plan_jobs, proven_members
+from data.latents import IMAGE_VIEW, LATENT_GROUP, PROMPT_GROUP, pack, read_header, scale_view
 from data.manifest import Dataset, Member, MemberReader, publish, retract
-from data.shards import TEXT_GROUP, VIDEO_GROUP, existing_entries, shard_name
 from data.stage import StageResult
 from data.tars import write_tar
 from data.video import open_video, read_frames
 from data.workspace import Workspace
 from model.autoencoder import VideoAutoencoder
 from model.errors import ConfigError, ShardError, StageError
-from model.pixels import to_video
+from model.pixels import covering, to_video
+from model.precision import autocast
 from model.shapes import VideoShape
 from model.text import load_text_encoder
 from model.weights import weights_digest
 
 logger = logging.getLogger(__name__)
 
-ENCODER_VERSION = 1
-"""Raise it when the same video and weights are to give other latents: every shard is then made again."""
-
-_DIGEST_DIGITS = 8
-
-
-@dataclass(frozen=True)
-class ShardJob:
-    """One shard to make: `group` and `name` of what comes out, the members it is made from, and by what."""
-
-    group: str
-    name: str
-    bucket: str
-    sources: list[Member]
-    maker: str
-    images: bool = False
-
-    @property
-    def maker_role(self) -> str:
-        """The header field that names the weights."""
-        return "autoencoder" if self.group == LATENT_GROUP else "text_encoder"
-
-    @property
-    def member_names(self) -> list[str]:
-        """The names of the shard's members, in order."""
-        suffix = LATENT_SUFFIX if self.group == LATENT_GROUP else PROMPT_SUFFIX
-        return [f"{source.key}.{suffix}" for source in self.sources]
-
-    def header(self, source: Member) -> dict[str, str | float | int]:
-        """The header fields that prove what a member was made from."""
-        fields: dict[str, str | float | int] = {self.maker_role: self.maker, "source": source.digest}
-        return fields | {"version": ENCODER_VERSION, "images": self.images and self.group == LATENT_GROUP}
+_STEP_PX = 16
+"""Sides of other sizes are multiples of it: a patch of 2 x 2 cells."""
 
 
 def encode_dataset(config: EncodeConfig, workspace: Workspace) -> StageResult:
@@ -84,7 +54,7 @@ def encode_dataset(config: EncodeConfig, workspace: Workspace) -> StageResult:
     }
     workspace.latents.mkdir(parents=True, exist_ok=True)
     remove_partials(workspace.latents)
-    jobs = plan_jobs(dataset, makers, images=config.images)
+    jobs = plan_jobs(dataset, makers, images=config.images, scales=config.scales)
     pending = [job for job in jobs if proven_members(workspace.latents, job) is None]
     if pending:
         retract(workspace.latents)
@@ -109,42 +79,6 @@ def encode_dataset(config: EncodeConfig, workspace: Workspace) -> StageResult:
             **facts,
         },
     )
-
-
-def plan_jobs(dataset: Dataset, makers: Mapping[str, str], *, images: bool = False) -> list[ShardJob]:
-    """The shards to make, first all of latents, then all of prompts, in the order of the dataset's own."""
-    groups = (
-        (LATENT_GROUP, VIDEO_GROUP, makers["autoencoder"]),
-        (PROMPT_GROUP, TEXT_GROUP, makers["text_encoder"]),
-    )
-    return [
-        ShardJob(
-            group, shard_name(f"{group}-{maker[:_DIGEST_DIGITS]}", index), sources[0].bucket, sources, maker, images
-        )
-        for group, source_group, maker in groups
-        for index, sources in enumerate(dataset.by_shard(source_group).values())
-    ]
-
-
-def proven_members(folder: Path, job: ShardJob) -> list[Member] | None:
-    """The members of a job's shard, or None when it is to be made: each header names source and weights."""
-    path = folder / job.name
-    entries = existing_entries(path)
-    if [entry.name for entry in entries] != job.member_names:
-        return None
-    members = [
-        Member(source.key, job.group, job.name, entry.offset, entry.size, job.bucket, entry.digest)
-        for source, entry in zip(job.sources, entries, strict=True)
-    ]
-    with MemberReader(folder) as reader:
-        for source, member in zip(job.sources, members, strict=True):
-            try:
-                header = read_header(reader.read(member))
-            except ShardError:
-                return None
-            if not job.header(source).items() <= header.items():
-                return None
-    return members
 
 
 def _collect(folder: Path, jobs: Sequence[ShardJob]) -> tuple[list[Member], dict[str, int]]:
@@ -214,8 +148,7 @@ class ShardEncoder:
         Raises:
             ShardError: a source does not match its digest or its bucket.
         """
-        # bf16 is what is stored, and costs a CPU 60 % of the time of fp32.
-        rounding = torch.autocast(torch.device(self._config.device).type, dtype=torch.bfloat16)
+        rounding = autocast(self._config.device)
         with MemberReader(self._workspace.shards) as reader, rounding:
             members = self._latents(job, reader) if job.group == LATENT_GROUP else self._prompts(job, reader)
         write_tar(self._workspace.latents / job.name, zip(job.member_names, members, strict=True))
@@ -227,7 +160,7 @@ class ShardEncoder:
         for start in range(0, len(job.sources), self._config.batch_size):
             sources = job.sources[start : start + self._config.batch_size]
             clips = [decode_clip(reader.read(source), job.bucket) for source in sources]
-            tensors = self._encoded([frames for frames, _ in clips], images=job.images)
+            tensors = self._encoded(job, [frames for frames, _ in clips])
             for index, (source, (_, fps)) in enumerate(zip(sources, clips, strict=True)):
                 header = {
                     **job.header(source),
@@ -239,15 +172,19 @@ class ShardEncoder:
                 packed.append(pack({name: values[index] for name, values in tensors.items()}, header))
         return packed
 
-    def _encoded(self, clips: Sequence[np.ndarray], *, images: bool) -> dict[str, Tensor]:
-        """Means and log-variances of the clips and, where asked for, of their middle frames as images."""
-        mean, logvar = self._autoencoder.encode(to_video(clips).to(self._config.device))
-        if not images:
-            return {"mean": mean, "logvar": logvar}
-        group = self._autoencoder.compression.time
-        stills = [clip[len(clip) // 2][None].repeat(group, axis=0) for clip in clips]
-        image = self._autoencoder.encode(to_video(stills).to(self._config.device))
-        return {"mean": mean, "logvar": logvar, "image_mean": image.mean, "image_logvar": image.logvar}
+    def _encoded(self, job: ShardJob, clips: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        """Means and log-variances of every view of the clips: as they are, their middle frames, other sizes."""
+        video = to_video(clips).to(self._config.device)
+        views = {"": video}
+        if job.images:
+            middle = video[:, :, video.shape[2] // 2, None]
+            views[IMAGE_VIEW] = middle.repeat(1, 1, self._autoencoder.compression.time, 1, 1)
+        for scale in job.scales:
+            shape = VideoShape.parse(job.bucket).scaled(scale, _STEP_PX)
+            views[scale_view(scale)] = covering(video, shape.height, shape.width)
+        posteriors = {view: self._autoencoder.encode(seen) for view, seen in views.items()}
+        means = {f"{view}mean": posterior.mean for view, posterior in posteriors.items()}
+        return means | {f"{view}logvar": posterior.logvar for view, posterior in posteriors.items()}
 
     def _prompts(self, job: ShardJob, reader: MemberReader) -> list[bytes]:
         texts = [json.loads(reader.read(source)) for source in job.sources]

@@ -1,7 +1,7 @@
 """Latents and prompt states as safetensors members; the header says what made them, and a reader checks."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import safetensors
@@ -15,6 +15,8 @@ LATENT_GROUP = "latent"
 PROMPT_GROUP = "prompt"
 LATENT_SUFFIX = "latent.safetensors"
 PROMPT_SUFFIX = "prompt.safetensors"
+IMAGE_VIEW = "image_"
+"""Before the tensor names of a clip's middle frame as a still; those of another size have `scale_view` before them."""
 _HEADER_KEY = "skyloom"
 _LENGTH_BYTES = 8
 
@@ -24,6 +26,17 @@ def pack(tensors: Mapping[str, Tensor], header: Mapping[str, str | float | int])
     stored = {name: tensor.detach().to("cpu", torch.bfloat16).contiguous() for name, tensor in tensors.items()}
     # One key: safetensors writes several metadata keys in an order that differs from process to process.
     return safetensors.torch.save(stored, {_HEADER_KEY: json.dumps(header, sort_keys=True)})
+
+
+def scale_view(scale: float) -> str:
+    """What stands before the tensor names of the clip at `scale` times its size."""
+    return f"x{scale:g}_"
+
+
+def scale_views(names: Iterable[str]) -> list[str]:
+    """The views of other sizes among the tensor names of a member."""
+    views = (name.removesuffix("mean") for name in names if name.endswith("_mean"))
+    return sorted(view for view in views if view != IMAGE_VIEW)
 
 
 def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:

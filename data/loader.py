@@ -5,13 +5,14 @@ import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from data.latents import LATENT_GROUP, PROMPT_GROUP, check_maker, unpack
+from data.latents import IMAGE_VIEW, LATENT_GROUP, PROMPT_GROUP, check_maker, scale_views, unpack
 from data.manifest import Dataset, Member, MemberReader
 from data.order import BatchPlan, SampleOrder, rank_keys
 from model.config import Config
@@ -41,6 +42,7 @@ class LoaderConfig(Config):
     block_clips: int = Field(default=32, ge=1, description="Neighbours in a shard that are shuffled as one block")
     window_blocks: int = Field(default=64, ge=1, description="Blocks whose clips are mixed with each other")
     image_fraction: float = Field(default=0, ge=0, lt=1, description="Share of the batches that are images")
+    scaled_fraction: float = Field(default=0, ge=0, lt=1, description="Share of the batches at other sizes")
     cache: bool = Field(default=False, description="Keep every clip read in memory (16 KB and up a clip)")
 
 
@@ -72,13 +74,9 @@ class _Sample:
     dense: Tensor
     short: Tensor
 
-    def posterior(self, *, as_image: bool) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the clip, or of its middle frame as an image."""
-        return (
-            (self.tensors["image_mean"], self.tensors["image_logvar"])
-            if as_image
-            else (self.tensors["mean"], self.tensors["logvar"])
-        )
+    def posterior(self, view: str) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of a view of the clip, "" being the clip as it is."""
+        return self.tensors[f"{view}mean"], self.tensors[f"{view}logvar"]
 
 
 class LatentLoader:
@@ -140,8 +138,8 @@ class LatentLoader:
         prompts = [sample.dense if dense else sample.short for sample, dense in zip(samples, is_dense, strict=True)]
         # One length for every batch and rank, so that a compiled network sees one shape and ranks agree.
         states, mask = pad_states(prompts, self.max_prompt_tokens)
-        as_image = self._draw(step, "image") < self._config.image_fraction
-        pairs = [sample.posterior(as_image=as_image) for sample in samples]
+        view = self._view(step)
+        pairs = [sample.posterior(view) for sample in samples]
         mean, logvar = (torch.stack(list(tensors)).float() for tensors in zip(*pairs, strict=True))
         return LatentBatch(step, plan.bucket, keys, mean, logvar, states, mask, is_dense)
 
@@ -156,6 +154,19 @@ class LatentLoader:
     def takes_dense(self, step: int, key: str) -> bool:
         """Whether a clip comes with its dense caption at a step."""
         return self._draw(step, key) < self._config.dense_probability
+
+    def _view(self, step: int) -> str:
+        """What a batch shows of its clips: all of them as stills, at one other size, or as they are."""
+        draw = self._draw(step, "image") - self._config.image_fraction
+        if draw < 0:
+            return IMAGE_VIEW
+        if draw < self._config.scaled_fraction:
+            return self._scales[int(draw / self._config.scaled_fraction * len(self._scales))]
+        return ""
+
+    @cached_property
+    def _scales(self) -> list[str]:
+        return scale_views(self._sample(self.keys[0]).tensors)
 
     def _draw(self, step: int, key: str) -> float:
         """A number in [0, 1) that depends on seed, step and key alone."""
@@ -173,6 +184,8 @@ class LatentLoader:
         prompt = self._read(self._prompts[key], "text_encoder")
         if self._config.image_fraction and "image_mean" not in latent:
             raise ShardError("the latents hold no images; encode with images, or set image_fraction to 0")
+        if self._config.scaled_fraction and not scale_views(latent):
+            raise ShardError("the latents hold no other sizes; encode with scales, or set scaled_fraction to 0")
         sample = _Sample(latent, prompt["dense"], prompt["short"])
         if self._config.cache:
             self._samples[key] = sample

@@ -16,6 +16,7 @@ from flows.bench import Measurement
 from flows.home import workspace
 from model.autoencoder import Posterior
 from model.pixels import to_video
+from model.precision import autocast, compute_dtype
 from training.autoencoder import MUON_PARTS, make_autoencoder, psnr_db, reconstruction_loss
 from training.clips import is_held_out, kept_rows, load_clips
 from training.config import AutoencoderTraining, Schedule
@@ -23,6 +24,7 @@ from training.optim import make_optimizers, set_rates, update
 
 MINUTES = 3.0
 BATCH_SIZE, NUM_HELD_OUT = 16, 64
+FORMAT = str(compute_dtype()).removeprefix("torch.")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def autoencoder() -> dict[str, Measurement]:
         for kind in ("encode", "decode"):
             mine, theirs = rates["ours"][kind], rates[rival.name][kind]
             rows[f"{kind} {rival.name}"] = Measurement(
-                what=f"{kind} 64x64 clips in bf16, batch {BATCH_SIZE}", ours=round(mine, 1), unit="frames/s",
+                what=f"{kind} 64x64 clips in {FORMAT}, batch {BATCH_SIZE}", ours=round(mine, 1), unit="frames/s",
                 peer=round(theirs, 1), peer_name=type(rival.network).__name__, goal="at least 3.0x",
                 holds=mine >= 3 * theirs,
             )  # fmt: skip
@@ -116,7 +118,7 @@ def psnr_after(rival: Rival, training: np.ndarray, held_out: np.ndarray) -> floa
     while (share := (time.monotonic() - began) / (60 * MINUTES)) < 1:
         set_rates(optimizers, schedule.rate(int(share * schedule.num_steps)))
         video = crops(training, rival.num_frames, draw)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast():
             posterior = rival.encode(video)
             decoded = rival.decode(posterior.sample(generator))
         loss, _ = reconstruction_loss(decoded.float(), video, posterior, config)
@@ -137,7 +139,7 @@ def held_out_psnr(rival: Rival, clips: np.ndarray) -> float:
     errors = []
     for start in range(0, len(clips), BATCH_SIZE):
         video = to_video(list(clips[start : start + BATCH_SIZE, : rival.num_frames]))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast():
             decoded = rival.decode(rival.encode(video).mean).float().clamp(-1, 1)
         errors += (decoded - video).square().mean(dim=(1, 2, 3, 4)).tolist()
     return psnr_db(float(np.mean(errors)))
@@ -150,7 +152,7 @@ def frame_rates(rivals: Sequence[Rival], clips: np.ndarray, rounds: int = 7) -> 
     for _ in range(rounds):
         for rival in rivals:
             video = to_video(list(clips[:BATCH_SIZE, : rival.num_frames]))
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with autocast():
                 began = time.perf_counter()
                 latents = rival.encode(video).mean
                 encoded = time.perf_counter()

@@ -29,6 +29,7 @@ from flows.receipts import (
 from flows.recipes import Recipe
 from flows.stages import STAGES, Stage
 from model.errors import ConfigError, SourceError, StageError
+from model.weights import pipeline_folder, weights_digest
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +140,8 @@ def _key(stage: Stage, recipe: Recipe, workspace: Workspace) -> str:
     upstream = {name: _upstream_digest(name, stage, workspace) for name in stage.after if name in active}
     if stage.name == "curate":
         upstream["source"] = source_fingerprint(source_folder(recipe, workspace))
+    if start_from := getattr(settings, "start_from", ""):
+        upstream["start_from"] = weights_digest(pipeline_folder(start_from))
     return stage_key(stage.name, stage.version, settings.model_dump(mode="json"), upstream)
 
 

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from flows.bench import Measurement
 from model.layers import attend
+from model.precision import autocast, compute_dtype
 from model.transformer import SpacetimeTransformer
 from training.config import Schedule
 from training.optim import make_optimizers, update
@@ -23,8 +24,10 @@ DIM, HEADS, BLOCKS = 256, 4, 8
 LATENTS = (BATCH, 16, 4, 8, 8)  # 64 tokens of 1 x 2 x 2 cells
 SIDE = 2048
 """Of the product that stands for the machine's limit."""
+FORMAT = str(compute_dtype()).removeprefix("torch.")
 WHAT = (
-    f"training step, {DIM} wide, {BLOCKS} blocks, 64 latent and {TEXT_TOKENS} text tokens, batch {BATCH}, bf16, AdamW"
+    f"training step, {DIM} wide, {BLOCKS} blocks, 64 latent and {TEXT_TOKENS} text tokens, batch {BATCH}, "
+    f"{FORMAT}, AdamW"
 )
 Call: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Latents and text states to a velocity of the latents' shape."""
@@ -40,25 +43,25 @@ class Runner(NamedTuple):
 
 def attention() -> dict[str, Measurement]:
     """Short attention, forward and backward: multiplied out against torch's fused kernel."""
-    q, k, v = (torch.randn(64, 4, 84, 64, dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
+    q, k, v = (torch.randn(64, 4, 84, 64, dtype=compute_dtype(), requires_grad=True) for _ in range(3))
     ours, fused = interleaved_s(
         [
             lambda: attend(q, k, v).sum().backward(),
             lambda: functional.scaled_dot_product_attention(q, k, v).sum().backward(),
         ]
     )
-    return {"": _faster("attention of 84 tokens, forward and backward, bf16", ours, fused, "fused SDPA")}
+    return {"": _faster(f"attention of 84 tokens, forward and backward, {FORMAT}", ours, fused, "fused SDPA")}
 
 
 def training_step() -> dict[str, Measurement]:
     """A compiled step against Wan's and LTX's transformers of equal width, depth and tokens in the same plain loop."""
     runners = [ours(), wan(), ltx()]
     flops = count_flops(runners[0])
-    a, b = (torch.randn(SIDE, SIDE, dtype=torch.bfloat16) for _ in range(2))
+    a, b = (torch.randn(SIDE, SIDE, dtype=compute_dtype()) for _ in range(2))
     mine_s, wan_s, ltx_s, product_s = interleaved_s([*map(stepper, runners), lambda: torch.mm(a, b)], rounds=8)
     achieved, limit = flops / mine_s / 1e9, 2 * SIDE**3 / product_s / 1e9
     share = Measurement(
-        what=f"{WHAT}, compiled: the products' share of what the machine multiplies in bf16",
+        what=f"{WHAT}, compiled: the products' share of what the machine multiplies",
         ours=round(achieved, 1), unit="GFLOP/s", peer=round(limit, 1), peer_name="one large product",
         goal="at least 50 %", holds=achieved >= 0.5 * limit,
     )  # fmt: skip
@@ -135,7 +138,7 @@ def _inputs() -> tuple[Tensor, Tensor]:
 
 
 def _loss(runner: Runner, latents: Tensor, text: Tensor) -> Tensor:
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast():
         velocity = runner.call(latents, text)
     return (velocity.float() - latents).square().mean()
 

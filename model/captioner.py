@@ -21,6 +21,7 @@ from transformers import BartConfig, BartForConditionalGeneration, PreTrainedTok
 from model.autoencoder_blocks import ResidualBlock
 from model.errors import CheckpointError
 from model.pixels import to_video
+from model.precision import autocast
 
 STRUCTURE_KEYS = ("subject", "action", "camera", "style", "text")
 DENSE, SHORT = "<dense>", "<short>"
@@ -114,7 +115,7 @@ class VideoCaptioner(nn.Module):
         written: list[CaptionText] = []
         network = cast(Any, self.network)  # transformers' own types do not bind `generate`
         for start in range(0, len(videos), batch_size):
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with autocast():
                 tokens = self.stem(prepare(videos[start : start + batch_size], self.side_px)).float()
             ids = network.generate(
                 inputs_embeds=tokens,

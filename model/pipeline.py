@@ -19,6 +19,7 @@ from model.errors import CheckpointError, ConfigError
 from model.guidance import Condition, without_history
 from model.pixels import to_frames, to_video
 from model.plan import Script, Task, Video
+from model.precision import autocast
 from model.runner import SamplingDefaults, TaskRunner, finish
 from model.sampling import SamplingOptions, SamplingProgress, Velocity, sample, seeded_noise
 from model.shapes import Compression, LatentShape, VideoShape
@@ -221,7 +222,7 @@ class SkyloomPipeline(TaskRunner, DiffusionPipeline):
         def velocity(x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
             if condition == "no_history":
                 x, sigma = without_history(x, sigma)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with autocast(x.device):
                 if condition != "no_text":
                     return self.transformer(x, sigma, asked_states, asked_mask, frames).float()
                 return self.transformer(x, sigma, *avoided).float()

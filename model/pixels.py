@@ -6,12 +6,24 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 
 def to_video(clips: Sequence[np.ndarray]) -> Float[Tensor, "b c t h w"]:
     """One batch from clips of equal size, uint8 `T H W C` each."""
     batch = torch.from_numpy(np.stack(clips))
     return batch.permute(0, 4, 1, 2, 3).float().div_(127.5).sub_(1)
+
+
+def covering(video: Float[Tensor, "b c t h w"], height: int, width: int) -> Float[Tensor, "b c t height width"]:
+    """The video scaled until it covers the size, its aspect kept, and cut in the middle."""
+    scale = max(height / video.shape[3], width / video.shape[4])
+    size = [max(height, round(video.shape[3] * scale)), max(width, round(video.shape[4] * scale))]
+    frames = video.transpose(1, 2).flatten(0, 1)
+    frames = functional.interpolate(frames, size, mode="bicubic", antialias=True).clamp(-1, 1)
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    frames = frames[..., top : top + height, left : left + width]
+    return frames.unflatten(0, (len(video), video.shape[2])).transpose(1, 2)
 
 
 def to_frames(video: Float[Tensor, "b c t h w"]) -> list[np.ndarray]:

@@ -57,6 +57,11 @@ class VideoShape(NamedTuple):
         """Width over height."""
         return self.width / self.height
 
+    def scaled(self, factor: float, step_px: int) -> Self:
+        """The shape with both sides times `factor`, each rounded to a multiple of `step_px`."""
+        height, width = (max(step_px, round(side * factor / step_px) * step_px) for side in (self.height, self.width))
+        return self._replace(height=height, width=width)
+
     def latent(self, compression: Compression) -> LatentShape:
         """The latent grid of a video of this shape.
 

@@ -12,6 +12,7 @@ import torch
 from model.errors import ConfigError
 from model.plan import Model, Plan, Script, TaskRun, Video
 from model.sampling import Start
+from model.seams import Seam, met
 from model.shapes import LatentShape, VideoShape
 from model.windows import GROUP, Direction, Windows, continued, given_start, grouped, tail_of
 
@@ -104,8 +105,16 @@ class Extend:
         made = model.decode((yield from continued(history, windows, script, direction=self.direction)))
         num_kept = history.shape[2] * GROUP
         if self.direction == "forward":
-            return [np.concatenate([self.video, video[num_kept:][: self.num_frames]]) for video in made]
-        return [np.concatenate([video[:-num_kept][-self.num_frames :], self.video]) for video in made]
+            return [np.concatenate([self.video, self._after(video, num_kept)]) for video in made]
+        return [np.concatenate([self._before(video, num_kept), self.video]) for video in made]
+
+    def _after(self, video: Video, num_kept: int) -> Video:
+        seam = Seam(self.video[-1], video[num_kept - 1])
+        return met(video[num_kept:][: self.num_frames], before=seam)
+
+    def _before(self, video: Video, num_kept: int) -> Video:
+        seam = Seam(self.video[0], video[-num_kept])
+        return met(video[:-num_kept][-self.num_frames :], after=seam)
 
 
 @dataclass(frozen=True)
@@ -180,9 +189,15 @@ class Join:
         start = given_start(range(end + after.shape[2]), given)
         assert start is not None, "both ends are given"
         latents = yield whole_plan(self.prompt, start)
-        begin = before.shape[2] * GROUP
-        between = [video[begin : begin + self.num_frames] for video in model.decode(latents)]
-        return [np.concatenate([self.first, video, self.second]) for video in between]
+        return [self._joined(video, before.shape[2] * GROUP, end * GROUP) for video in model.decode(latents)]
+
+    def _joined(self, video: Video, begin: int, end: int) -> Video:
+        between = met(
+            video[begin : begin + self.num_frames],
+            before=Seam(self.first[-1], video[begin - 1]),
+            after=Seam(self.second[0], video[end]),
+        )
+        return np.concatenate([self.first, between, self.second])
 
 
 @dataclass(frozen=True)

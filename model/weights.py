@@ -8,7 +8,20 @@ from model.errors import CheckpointError
 STARTER = Path(__file__).with_name("starter")
 """The weights that come with Skyloom: what is used where no model was trained yet."""
 
+STARTER_NAME = "starter"
+"""How settings and commands name these weights."""
+
 WEIGHT_PATTERNS = ("*.safetensors", "config.json", "model_index.json", "tokenizer.json")
+
+
+def pipeline_folder(name: str) -> Path:
+    """The folder that a setting means: a path, or `starter` for the weights that come with Skyloom."""
+    return STARTER if name == STARTER_NAME else Path(name)
+
+
+def absolute_name(name: str) -> str:
+    """The same choice of weights, whatever the working folder; "" stays the choice of none."""
+    return name if name in ("", STARTER_NAME) else str(Path(name).absolute())
 
 
 def weights_digest(folder: Path) -> str:

@@ -13,6 +13,7 @@ from data.workspace import Workspace
 from model.autoencoder import Posterior, VideoAutoencoder
 from model.errors import ConfigError
 from model.pixels import to_video
+from model.precision import autocast
 from model.weights import weights_digest
 from training.checkpoint import (
     load_newest,
@@ -27,6 +28,7 @@ from training.config import AutoencoderTraining
 from training.latents import halved, masked, noisy, roughness
 from training.optim import make_optimizers, set_rates, update
 from training.progress import StepProgress
+from training.warm_start import load_start
 
 MUON_PARTS = ("_frame.", "_merge.", "_fine.", "_down.", "_coarse.", "_up.", "_part.")
 
@@ -42,7 +44,8 @@ def train_autoencoder(config: AutoencoderTraining, workspace: Workspace) -> Stag
     network = make_autoencoder(config)
     fit(network, config, training_sets, workspace)
     network.eval()
-    measure_latents(network, training_sets)
+    if config.trains_encoder:
+        measure_latents(network, training_sets)
     scores = measure_reconstruction(network, load_clips(workspace.root, held_out))
     network.save_pretrained(str(workspace.autoencoder), safe_serialization=True)
     digest = weights_digest(workspace.autoencoder)
@@ -56,9 +59,9 @@ def train_autoencoder(config: AutoencoderTraining, workspace: Workspace) -> Stag
 
 
 def make_autoencoder(config: AutoencoderTraining) -> VideoAutoencoder:
-    """A new autoencoder with seeded weights."""
+    """An autoencoder with seeded weights, or with those that the settings start from."""
     torch.manual_seed(config.schedule.seed)
-    return VideoAutoencoder(
+    network = VideoAutoencoder(
         latent_channels=config.latent_channels,
         frame_channels=config.frame_channels,
         fine_channels=config.fine_channels,
@@ -66,6 +69,8 @@ def make_autoencoder(config: AutoencoderTraining) -> VideoAutoencoder:
         encoder_blocks=config.encoder_blocks,
         decoder_blocks=config.decoder_blocks,
     )
+    load_start(network, config.start_from, "autoencoder")
+    return network
 
 
 def fit(network: VideoAutoencoder, config: AutoencoderTraining, sets: dict[str, ClipSet], workspace: Workspace) -> None:
@@ -121,7 +126,7 @@ def train_step(
     """One update; returns the figures to log."""
     generator = torch.Generator().manual_seed(config.schedule.seed * 1_000_003 + step)
     is_tail = step >= (1 - config.noisy_tail) * config.schedule.num_steps
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast():
         with torch.set_grad_enabled(not is_tail):
             posterior = network.encode(video)
             latents = posterior.sample(generator)
@@ -172,7 +177,7 @@ def measure_latents(network: VideoAutoencoder, sets: dict[str, ClipSet], num_cli
     for chosen in sets.values():
         pick = np.linspace(0, len(chosen.frames) - 1, min(num_clips, len(chosen.frames))).astype(int)
         for batch in batches(chosen.frames[pick]):
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with autocast():
                 means.append(network.encode(batch).mean.transpose(0, 1).flatten(1))
     values = torch.cat(means, dim=1)
     network.latent_mean.copy_(values.mean(dim=1))
@@ -185,7 +190,7 @@ def measure_reconstruction(network: VideoAutoencoder, sets: dict[str, ClipSet]) 
     errors, difference_errors = [], []
     for chosen in sets.values():
         for batch in batches(chosen.frames):
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with autocast():
                 decoded = network.decode(network.encode(batch).mean).float().clamp(-1, 1)
             errors += (decoded - batch).square().mean(dim=(1, 2, 3, 4)).tolist()
             difference_errors += (decoded.diff(dim=2) - batch.diff(dim=2)).square().mean(dim=(1, 2, 3, 4)).tolist()

@@ -13,6 +13,7 @@ from data.stage import StageResult
 from data.workspace import Workspace
 from model.captioner import FIELD_MARKS, CaptionText, VideoCaptioner, prepare, to_marked_text
 from model.errors import StageError
+from model.precision import autocast
 from model.weights import weights_digest
 from training.augment import jitter
 from training.checkpoint import (
@@ -130,7 +131,7 @@ def fit(
             torch.manual_seed(schedule.seed * 1_000_003 + step)
             pick = torch.randint(len(video), (schedule.batch_size,))
             set_rates(optimizers, schedule.rate(step))
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with autocast():
                 loss = captioner.loss(jitter(video[pick]), trimmed(labels[pick]))
             update(optimizers, loss, captioner, max_grad_norm=1.0)
             progress.step(step, loss=loss.item())

@@ -1,9 +1,12 @@
 """Settings of everything that trains. No torch here, so that a recipe can be read in a blink."""
 
-from pydantic import Field
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
 
 from model.config import Config
 from model.noise_patterns import NoisePatterns
+from model.weights import absolute_name
 
 
 class Schedule(Config):
@@ -27,6 +30,13 @@ class Schedule(Config):
         return min(1.0, max(0.0, (self.num_steps - step) / decay_steps))
 
 
+StartFrom = Annotated[
+    str,
+    AfterValidator(absolute_name),  # Ray's workers run in a folder of their own
+    Field(description="Pipeline folder whose weights training goes on from; `starter`: those that come with Skyloom"),
+]
+
+
 class CaptionerTraining(Config):
     """The captioner that is fitted to the labelled clips."""
 
@@ -43,6 +53,7 @@ class AutoencoderTraining(Config):
     """The autoencoder: shape and losses."""
 
     schedule: Schedule = Schedule(num_steps=220, batch_size=8, lr=2e-3)
+    start_from: StartFrom = ""
     muon_lr: float = Field(default=0.02, ge=0, description="Muon's rate on filters; 0 leaves all to AdamW")
     latent_channels: int = 16
     frame_channels: int = Field(default=64, description="Channels of the layers that see each frame for itself")
@@ -62,16 +73,30 @@ class AutoencoderTraining(Config):
     )
     masked_cells: float = Field(default=0, ge=0, lt=1, description="Share of latent cells that the decoder is denied")
     noisy_tail: float = Field(
-        default=0, ge=0, lt=1, description="Last share of the steps: the decoder alone, on noisy latents"
+        default=0, ge=0, le=1, description="Last share of the steps: the decoder alone, on noisy latents"
     )
     max_latent_noise: float = Field(default=0.15, ge=0, description="Most noise there, in deviations of a channel")
     validation_fraction: float = Field(default=0.05, ge=0, lt=1)
+
+    @property
+    def trains_encoder(self) -> bool:
+        """Whether the latents change at all."""
+        return self.noisy_tail < 1
+
+    @model_validator(mode="after")
+    def _has_an_encoder(self) -> Self:
+        if not self.trains_encoder and not self.start_from:
+            raise ValueError(
+                "noisy_tail=1 trains the decoder alone, so the encoder must come from somewhere; set start_from"
+            )
+        return self
 
 
 class TransformerTraining(Config):
     """The diffusion transformer: shape, objective and run."""
 
     schedule: Schedule = Schedule(num_steps=720, batch_size=32, lr=1e-3, checkpoint_every=200)
+    start_from: StartFrom = ""
     muon_lr: float = 1e-2
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
@@ -85,6 +110,7 @@ class TransformerTraining(Config):
     text_dropout: float = Field(default=0.1, ge=0, lt=1)
     dense_fraction: float = Field(default=0.9, ge=0, le=1, description="Share of samples under their dense caption")
     image_fraction: float = Field(default=0, ge=0, lt=1, description="Share of batches that are images")
+    scaled_fraction: float = Field(default=0, ge=0, lt=1, description="Share of batches at the other encoded sizes")
     sigma_shift: float = 1.0
     ema_decay: float = Field(default=0.9, ge=0, lt=1, description="Of the served weights' average over steps")
     num_workers: int = Field(default=1, ge=1, description="Ray Train ranks")

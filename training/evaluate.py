@@ -10,7 +10,7 @@ import numpy as np
 from data.atomic import replacing
 from data.catalog import read_table
 from data.stage import Figures, StageResult
-from data.video import write_mp4
+from data.video import read_frames, write_mp4
 from data.workspace import Workspace
 from data.worlds.captions import Attributes, heldout_prompts
 from model.config import digest_of
@@ -22,6 +22,7 @@ from training.clips import kept_rows
 from training.config import EvaluationConfig
 from training.judge import Drawn, Judge
 from training.probe import Attributes as Shown
+from training.sheet import Row, write_sheet
 from training.tracking import RUN_FILE, log_metrics, open_client
 from training.truth import largest_count, shown_values, truth_of_clips
 
@@ -123,14 +124,18 @@ def write_samples(
     asked: Asked,
     drawn: list[np.ndarray],
 ) -> list[dict[str, str]]:
-    """Videos of the first prompts, each beside the real clip that is most like what was asked."""
+    """Videos of the first prompts, each beside the real clip that is most like what was asked; and a sheet of all."""
     folder = workspace.evaluation / "samples"
-    samples = []
+    samples: list[dict[str, str]] = []
+    sheet: list[Row] = []
     for place in range(min(config.num_samples, len(drawn))):
         path = folder / f"{place:02d}.mp4"
         write_mp4(path, drawn[place], pipeline.fps)
         real = nearest_real(rows, truth, asked, place)
         samples.append({"prompt": asked.prompts[place], "video": str(path.relative_to(workspace.root)), "real": real})
+        sheet.append(Row(asked.prompts[place], drawn[place], read_frames(workspace.root / real)))
+    if sheet:
+        write_sheet(folder / "sheet.jpg", sheet)
     if truth:
         beside_starter(config, workspace, samples)
     return samples

@@ -16,6 +16,7 @@ from data.worlds.palette import COLOURS_RGB
 from model.captioner import prepare
 from model.pipeline import SkyloomPipeline
 from model.pixels import to_frames, to_video
+from model.precision import autocast
 from training.clips import ClipSet, is_held_out, load_clips
 from training.coherence import one_object_share, outline_change, palette_hues
 from training.config import EvaluationConfig
@@ -173,7 +174,7 @@ def through_autoencoder(
         places = [place for place, clip in enumerate(clips) if clip.shape == shape]
         for start in range(0, len(places), batch_size):
             chosen = places[start : start + batch_size]
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with autocast():
                 latents = pipeline.autoencoder.encode(to_video([clips[place] for place in chosen])).mean
                 through |= dict(zip(chosen, to_frames(pipeline.autoencoder.decode(latents)), strict=True))
     return [through[place] for place in range(len(clips))]

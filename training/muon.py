@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from model.precision import compute_dtype
+
 
 class FilterMuon(torch.optim.Muon):
     """torch's Muon that also takes convolution filters `O I H W`, each as a matrix of O rows that shares its memory."""
@@ -50,9 +52,9 @@ class FilterMuon(torch.optim.Muon):
 
 
 def orthogonalised(matrices: Tensor, coefficients: tuple[float, float, float], num_steps: int) -> Tensor:
-    """Matrices `N R C` with their singular values brought near 1 by Newton-Schulz steps in bf16."""
+    """Matrices `N R C` with their singular values brought near 1 by Newton-Schulz steps."""
     a, b, c = coefficients
-    x = matrices.bfloat16()
+    x = matrices.to(compute_dtype(matrices.device.type))
     is_tall = x.shape[1] > x.shape[2]
     if is_tall:
         x = x.mT.contiguous()

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model.captioner import SIDE_PX, ClipStem, prepare
+from model.precision import autocast
 from training.augment import jitter
 from training.config import Schedule
 from training.optim import make_optimizers, set_rates, update
@@ -107,7 +108,7 @@ def fit_probe(probe: Probe, lessons: Sequence[Lesson], schedule: Schedule, log_p
             lesson, target = lessons[step % len(lessons)], targets[step % len(lessons)]
             pick = torch.randint(len(lesson.truth), (schedule.batch_size,))
             set_rates(optimizers, schedule.rate(step))
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with autocast():
                 logits = probe(jitter(lesson.video[pick]))
             losses = [nn.functional.cross_entropy(logits[name].float(), target[name][pick]) for name in target]
             loss = torch.stack(losses).sum()

@@ -17,6 +17,7 @@ from data.loader import LatentBatch, LatentLoader, LoaderConfig
 from data.workspace import Workspace
 from model.autoencoder import VideoAutoencoder
 from model.diffusion import add_noise, draw_levels, velocity_loss
+from model.precision import autocast
 from model.transformer import SpacetimeTransformer
 from model.weights import weights_digest
 from training.checkpoint import (
@@ -32,6 +33,7 @@ from training.ema import Ema
 from training.optim import make_optimizers, set_rates, update
 from training.progress import StepLog
 from training.tracking import log_metrics, open_client
+from training.warm_start import load_start
 
 METRICS_EVERY = 10
 STEP_LOG = "transformer.jsonl"
@@ -126,7 +128,7 @@ class Trainer:
         sigma, is_noisy = levels.sigma[rows], levels.is_noisy[rows]
         has_text = (torch.rand(total, generator=generator) >= self.config.text_dropout)[rows]
         x0 = self.autoencoder.normalise(batch.mean + posterior_noise * torch.exp(0.5 * batch.logvar))
-        with torch.autocast(x0.device.type, dtype=torch.bfloat16):
+        with autocast(x0.device):
             predicted = self.model(
                 add_noise(x0, noise, sigma), sigma, batch.prompt_states, batch.prompt_mask & has_text[:, None]
             )
@@ -155,15 +157,18 @@ def loader_config(config: TransformerTraining) -> LoaderConfig:
     """How this training draws its batches."""
     return LoaderConfig(
         seed=config.schedule.seed, batch_size=config.schedule.batch_size, dense_probability=config.dense_fraction,
-        max_prompt_tokens=config.max_text_tokens, image_fraction=config.image_fraction, cache=True,
+        max_prompt_tokens=config.max_text_tokens, image_fraction=config.image_fraction,
+        scaled_fraction=config.scaled_fraction, cache=True,
     )  # fmt: skip
 
 
 def make_transformer(config: TransformerTraining, latent_channels: int, text_dim: int) -> SpacetimeTransformer:
-    """A new transformer with seeded weights."""
+    """A transformer with seeded weights, or with those that the settings start from."""
     torch.manual_seed(config.schedule.seed)
-    return SpacetimeTransformer(
+    network = SpacetimeTransformer(
         latent_channels=latent_channels, patch_size=config.patch_size, dim=config.dim, num_heads=config.num_heads,
         num_blocks=config.num_blocks, num_text_blocks=config.num_text_blocks, text_dim=text_dim,
         max_text_tokens=config.max_text_tokens,
     )  # fmt: skip
+    load_start(network, config.start_from, "transformer")
+    return network

@@ -10,13 +10,15 @@ import torch
 
 from data.cluster import ensure_ray
 from data.config import EncodeConfig, ShardConfig
-from data.encode import decode_clip, encode_dataset, plan_jobs, proven_members
+from data.encode import decode_clip, encode_dataset
+from data.encode_plan import plan_jobs, proven_members
 from data.latents import unpack
 from data.manifest import Dataset, read_member, retract
 from data.shards import write_dataset
 from model.autoencoder import VideoAutoencoder
 from model.errors import CheckpointError, ConfigError, ShardError
-from model.pixels import to_video
+from model.pixels import covering, to_video
+from model.precision import autocast
 from model.text import load_text_encoder
 from model.tiny import tiny_autoencoder
 from model.weights import weights_digest
@@ -58,7 +60,7 @@ def test_latents_and_prompts_are_those_of_their_clips(workspace, dataset, makers
     network, text_encoder = VideoAutoencoder.from_pretrained(workspace.autoencoder).eval(), load_text_encoder()
     for video, latent in zip(dataset.group("video"), encoded.group("latent"), strict=True):
         frames, fps = decode_clip(read_member(workspace.shards, video), video.bucket)
-        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.inference_mode(), autocast():
             mean, logvar = network.encode(to_video([frames]))
         tensors, header = unpack(read_member(workspace.latents, latent))
         torch.testing.assert_close(tensors["mean"].float(), mean[0], atol=1e-4, rtol=1e-2)
@@ -82,6 +84,26 @@ def test_clips_of_other_looks_have_other_latents(workspace, dataset):
     encoded = Dataset.open(workspace.latents)
     means = [unpack(read_member(workspace.latents, member))[0]["mean"] for member in encoded.group("latent")]
     assert len({mean.float().numpy().tobytes() for mean in means}) == 7
+
+
+def test_other_sizes_and_stills_lie_beside_the_clip_and_change_nothing_of_it(workspace, dataset):
+    encode_dataset(HERE, workspace)
+    plain = [unpack(read_member(workspace.latents, m))[0] for m in Dataset.open(workspace.latents).group("latent")]
+    more = HERE.model_copy(update={"images": True, "scales": (2.0,)})
+    assert encode_dataset(more, workspace).gave["shards_written"] == 3, "the prompts stay"
+    network = VideoAutoencoder.from_pretrained(workspace.autoencoder).eval()
+    latents = Dataset.open(workspace.latents).group("latent")
+    for video, member, before in zip(dataset.group("video"), latents, plain, strict=True):
+        tensors, _ = unpack(read_member(workspace.latents, member))
+        frames, _ = decode_clip(read_member(workspace.shards, video), video.bucket)
+        height, width = 2 * frames.shape[1], 2 * frames.shape[2]
+        with torch.inference_mode(), autocast():
+            doubled = network.encode(covering(to_video([frames]), height, width)).mean[0]
+            still = network.encode(to_video([frames[[len(frames) // 2] * 4]])).mean[0]
+        assert torch.equal(tensors["mean"], before["mean"])
+        torch.testing.assert_close(tensors["x2_mean"].float(), doubled, atol=1e-3, rtol=2e-2)
+        torch.testing.assert_close(tensors["image_mean"].float(), still, atol=1e-3, rtol=2e-2)
+    assert encode_dataset(more, workspace).gave["shards_written"] == 0
 
 
 def test_a_second_run_encodes_nothing_and_a_harmed_shard_comes_back_byte_for_byte(workspace, dataset):

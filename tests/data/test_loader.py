@@ -148,3 +148,30 @@ def test_batch_sizes_can_be_set_by_bucket(folder):
     loader = LatentLoader(LoaderConfig(batch_size=5, batch_sizes={"16x32x8": 2}), folder)
     sizes = {(batch.bucket, len(batch)) for batch in islice(loader.batches(), 12)}
     assert sizes == {("32x16x8", 5), ("16x32x8", 2)}
+
+
+def test_a_share_of_the_batches_shows_stills_and_another_each_other_size(tmp_path):
+    keys = [f"clip-{index}" for index in range(8)]
+    views = {"": (2, 2, 4), "image_": (1, 2, 4), "x0.5_": (2, 1, 2), "x2_": (2, 4, 8)}
+    tensors = {f"{view}{name}": torch.zeros(4, *grid) for view, grid in views.items() for name in ("mean", "logvar")}
+    states, members = dict.fromkeys(("dense", "short"), torch.zeros(2, DIM)), []
+    for group, suffix, content, header in (
+        ("latent", "latent.safetensors", tensors, {"autoencoder": AUTOENCODER}),
+        ("prompt", "prompt.safetensors", states, {"text_encoder": TEXT}),
+    ):
+        entries = write_tar(tmp_path / f"{group}.tar", [(f"{key}.{suffix}", pack(content, header)) for key in keys])
+        members += [
+            Member(key, group, f"{group}.tar", entry.offset, entry.size, "32x16x8", entry.digest)
+            for key, entry in zip(keys, entries, strict=True)
+        ]
+    facts = {"latent_channels": 4, "max_prompt_tokens": 2, "prompt_dim": DIM}
+    publish(tmp_path, members, parents={"autoencoder": AUTOENCODER, "text_encoder": TEXT}, facts=facts)
+    loader = LatentLoader(LoaderConfig(batch_size=2, image_fraction=0.2, scaled_fraction=0.4, cache=True), tmp_path)
+    grids = [tuple(loader.batch(step).mean.shape[2:]) for step in range(400)]
+    shares = {view: grids.count(grid) / len(grids) for view, grid in views.items()}
+    assert shares == pytest.approx({"": 0.4, "image_": 0.2, "x0.5_": 0.2, "x2_": 0.2}, abs=0.06)
+
+
+def test_other_sizes_that_were_not_encoded_are_asked_for_in_vain(folder):
+    with pytest.raises(ShardError, match="encode with scales"):
+        LatentLoader(LoaderConfig(batch_size=2, scaled_fraction=0.5), folder).batch(0)

@@ -81,6 +81,17 @@ def test_a_changed_setting_redoes_its_stage_and_what_builds_on_it(calls, place):
     assert run_all(changed, place) == [True, True, False]
 
 
+def test_other_weights_behind_the_same_start_void_the_training(calls, place, tmp_path):
+    weights = tmp_path / "weights" / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"old")
+    recipe = Recipe(transformer=TransformerTraining(start_from=str(weights.parent)))
+    assert run_all(recipe, place) == [False, False, False]
+    assert pending(recipe, place) == []
+    weights.write_bytes(b"new")
+    assert names(pending(recipe, place)) == ["train", "showcase"]
+
+
 def test_a_lost_output_is_made_again_and_equal_content_keeps_the_rest(calls, place):
     run_all(Recipe(), place)
     (place.root / "encode.txt").unlink()

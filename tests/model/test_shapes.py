@@ -37,3 +37,9 @@ def test_only_whole_positive_multiples_have_a_latent_grid(num_frames: int, heigh
     else:
         with pytest.raises(ConfigError, match="not a positive multiple"):
             shape.latent(Compression())
+
+
+def test_a_scaled_shape_has_whole_steps_and_never_vanishes() -> None:
+    assert VideoShape(16, 112, 112).scaled(4 / 7, 16) == VideoShape(16, 64, 64)
+    assert VideoShape(16, 96, 160).scaled(0.6, 16) == VideoShape(16, 64, 96)
+    assert VideoShape(16, 32, 32).scaled(0.01, 16) == VideoShape(16, 16, 16)

@@ -1,0 +1,34 @@
+"""The format of products: bfloat16 where the machine is fast at it, and never where it is not."""
+
+import pytest
+import torch
+
+from model.precision import autocast, compute_dtype
+
+
+@pytest.fixture(autouse=True)
+def forgetful():
+    compute_dtype.cache_clear()
+    yield
+    compute_dtype.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, torch.float32),
+        ({"avx2": True, "avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": True}, torch.bfloat16),
+        ({"neon": True, "bf16": True}, torch.bfloat16),
+        ({}, torch.float32),
+    ],
+)
+def test_a_cpu_multiplies_in_what_it_has_instructions_for(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert compute_dtype() is expected
+    with autocast():
+        assert torch.nn.Linear(4, 4)(torch.randn(2, 4)).dtype is expected
+
+
+def test_an_unknown_device_keeps_float32():
+    assert compute_dtype("meta") is torch.float32

@@ -1,0 +1,34 @@
+"""Made frames meet given ones: no step at the seam of a still scene, and nothing left of the correction farther on."""
+
+import numpy as np
+import pytest
+
+from model.seams import FADE_FRAMES, Seam, met
+
+LOSS = 9
+
+
+def still(num_frames: int, grey: int) -> np.ndarray:
+    return np.full((num_frames, 4, 6, 3), grey, np.uint8)
+
+
+@pytest.mark.parametrize("num_frames", [1, 4, 12, 40])
+def test_a_still_scene_leaves_and_arrives_without_a_step(num_frames):
+    given, decoded = still(1, 100), still(num_frames, 100 - LOSS)
+    seam = Seam(given[0], decoded[0])
+    for made in (met(decoded, before=seam), met(decoded, after=seam)[::-1]):
+        steps = np.abs(np.diff(np.concatenate([given, made]).astype(int), axis=0)).max(axis=(1, 2, 3))
+        assert steps.max() <= LOSS / (FADE_FRAMES + 1) + 1 < LOSS
+        assert np.array_equal(made[FADE_FRAMES:], decoded[FADE_FRAMES:])
+
+
+def test_nothing_wraps_around_at_black_and_white():
+    made = met(still(2, 250), before=Seam(still(1, 90)[0], still(1, 10)[0]))
+    assert made.max() == 255
+    made = met(still(2, 5), after=Seam(still(1, 10)[0], still(1, 90)[0]))
+    assert made.min() == 0
+
+
+def test_without_a_seam_frames_stay_as_they_are():
+    clip = np.random.default_rng(0).integers(0, 255, (5, 4, 6, 3), dtype=np.uint8)
+    assert np.array_equal(met(clip), clip)
