@@ -48,4 +48,5 @@ bench: $(READY) ## Every benchmark; rewrites docs/benchmarks.md
 	$(BIN)/skyloom bench
 
 chaos: $(READY) ## Kill stages with signal 9 in the middle; the result must be byte-identical
+	bash infra/debian.sh chromium iproute2
 	$(BIN)/python -m pytest -q -m chaos

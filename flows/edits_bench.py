@@ -15,8 +15,8 @@ from PIL import Image
 
 from data.video import read_frames, write_mp4
 from flows.bench import Measurement
-from flows.home import best_run
 from flows.load_bench import running_server
+from flows.starter_run import starter_run
 from flows.task_bench import HUES, Scene, Studio, other_colour
 from training.coherence import colour_mask
 from training.seams import centroids, cross_fade, cross_fade_likeness
@@ -64,8 +64,8 @@ class Endpoint:
 
 
 def edits() -> dict[str, Measurement]:
-    """Extension, animation, loop, join, blend and recolouring with the starter's own run as the source of clips."""
-    place = best_run()
+    """Extension, animation, loop, join, blend and recolouring with the starter on clips that it never saw."""
+    place = starter_run()
     studio = Studio(place)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="skyloom-bench-")))
@@ -107,11 +107,11 @@ def animation(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
 
 
 def loops(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
-    """Made loops, played three times; naively, a plain video repeated."""
+    """Loops of what can close, played three times; naively, a plain video repeated."""
     seams: list[float] = []
     plain: list[float] = []
     outliers = 0
-    for seed, scene in enumerate(studio.scenes[:NUM_CLIPS]):
+    for seed, scene in enumerate([scene for scene in studio.scenes if scene.can_close][:NUM_CLIPS]):
         fields = {"prompt": scene.prompt, "seconds": "2", "seed": seed, "size": size_of(scene.video)}
         made = endpoint.make("/videos/loops", fields)
         seams.append(step_ratio(np.concatenate([made, made]), len(made)))

@@ -19,9 +19,3 @@ def services_folder() -> Path:
 def workspace(folder: Path | None, name: str) -> Workspace:
     """The workspace at `folder`, or the one called `name` under `home()`; its root is absolute."""
     return Workspace((folder or home() / name).absolute())
-
-
-def best_run() -> Workspace:
-    """The workspace of the starter where one was trained here, else of the demo."""
-    starter = workspace(None, "starter")
-    return starter if (starter.evaluation / "results.json").is_file() else workspace(None, "demo")

@@ -6,7 +6,7 @@ import numpy as np
 
 from data.worlds.captions import Attributes, dense_caption
 from flows.bench import Measurement
-from flows.home import best_run
+from flows.starter_run import starter_run
 from model.pipeline import SkyloomPipeline
 from model.plan import Task
 from model.runner import finish
@@ -25,7 +25,7 @@ SCENES = (
 
 def rolling() -> dict[str, Measurement]:
     """The slope of the drift over 512 frames, per 100 frames, in grey levels."""
-    pipeline = SkyloomPipeline.from_pretrained(best_run().pipeline)
+    pipeline = SkyloomPipeline.from_pretrained(starter_run().pipeline)
     shapes = [VideoShape.parse(bucket) for bucket in pipeline.facts.trained_buckets]
     shape = min(shapes, key=lambda shape: abs(shape.width - shape.height))
     ours: list[float] = []

@@ -10,8 +10,7 @@ import numpy as np
 from data.workspace import Workspace
 from data.worlds.captions import heldout_prompts
 from flows.bench import Measurement
-from flows.home import workspace
-from model.errors import StageError
+from flows.starter_run import starter_run
 from model.pipeline import SkyloomPipeline
 from model.runner import finish
 from model.sampling import SamplingOptions
@@ -47,13 +46,7 @@ class Studio(NamedTuple):
 
 
 def open_studio(place: Workspace, num_prompts: int = NUM_PROMPTS) -> Studio:
-    """The starter of a finished run.
-
-    Raises:
-        StageError: the run has not finished.
-    """
-    if not (place.evaluation / "results.json").is_file():
-        raise StageError(f"{place.root} holds no evaluated starter; run `skyloom demo --preset starter --name starter`")
+    """The starter of a judged run."""
     truth = truth_of_clips(place, kept_rows(place))
     probe = Probe.load(place.evaluation / "probe.safetensors")
     pairs = heldout_prompts(num_prompts, SEED, largest_count(truth))
@@ -62,8 +55,8 @@ def open_studio(place: Workspace, num_prompts: int = NUM_PROMPTS) -> Studio:
 
 
 def starter() -> dict[str, Measurement]:
-    """Adherence and looks as the run's own evaluation found them."""
-    place = workspace(None, "starter")
+    """Adherence and looks as the evaluation found them."""
+    place = starter_run()
     results: dict[str, Any] = json.loads((place.evaluation / "results.json").read_text())
     rows = {name: _adherence_row(name, score, results) for name, score in results["adherence"].items()}
     for name, what in (("outline", "change of outlines from frame to frame"), ("frechet", "Frechet distance")):
@@ -92,7 +85,7 @@ def _adherence_row(name: str, score: dict[str, Any], results: dict[str, Any]) ->
 
 def sizes() -> dict[str, Measurement]:
     """All attributes right together, at sizes and lengths never trained, against trained sizes."""
-    studio = open_studio(workspace(None, "starter"))
+    studio = open_studio(starter_run())
     trained = float(
         np.mean([studio.all_right(VideoShape.parse(name)) for name in studio.pipeline.facts.trained_buckets])
     )
@@ -109,7 +102,7 @@ def sizes() -> dict[str, Measurement]:
 
 def steps() -> dict[str, Measurement]:
     """All attributes right together and seconds a video, with few and with many sampling steps."""
-    studio = open_studio(workspace(None, "starter"), num_prompts=96)
+    studio = open_studio(starter_run(), num_prompts=96)
     shape = VideoShape.parse(studio.pipeline.facts.trained_buckets[0])
     many, many_s = _timed(studio, shape, SamplingOptions(num_steps=MANY_STEPS))
     rows = {}

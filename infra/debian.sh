@@ -4,11 +4,13 @@
 #   libglib2.0-0                    OpenCV
 #   g++                             torch.compile builds its kernels for the CPU
 #   python3-venv                    `python -m venv`, only where Debian's own Python is used
+# Further packages can be named: `make chaos` wants chromium (a browser at the API) and iproute2 (a second network).
 set -euo pipefail
 
 command -v dpkg-query >/dev/null || exit 0 # not Debian: `skyloom doctor` says what is missing
 
 wanted=(libegl1 libgl1 libgl1-mesa-dri libglib2.0-0)
+wanted+=("$@")
 command -v g++ >/dev/null || wanted+=(g++)
 python3 -c 'import ensurepip' 2>/dev/null || wanted+=(python3-venv)
 

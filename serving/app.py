@@ -11,7 +11,7 @@ from ray import serve
 from ray.serve import Application
 
 from model.errors import CapacityError, ConfigError, StageError
-from serving.api.access import is_loopback
+from serving.api.browsers import is_loopback
 from serving.config import ServeConfig
 from serving.ingress import Ingress
 from serving.registry import ModelRegistry

@@ -95,7 +95,9 @@ def draw(pipeline: SkyloomPipeline, asked: Asked, seed: int) -> list[np.ndarray]
 
 
 def caption_accuracy(workspace: Workspace, truth: dict[str, dict[str, str]]) -> dict[str, float]:
-    """How often the dense captions that the captioner wrote name each true attribute."""
+    """How often the dense captions that the captioner wrote name each true attribute; none where none were written."""
+    if not (workspace.catalog / "captions.parquet").is_file():
+        return {}
     written = [row for row in read_table(workspace.catalog / "captions.parquet") if row["origin"] == "captioner"]
     pairs = [(row["dense"], truth[row["clip_id"]]) for row in written if row["clip_id"] in truth]
     if not pairs:

@@ -4,8 +4,10 @@ A seam is named by the index of the first frame after it. Figures of a seam that
 near 0 (errors). Videos are uint8 `T H W C`.
 """
 
+import itertools
 from collections.abc import Mapping
 
+import cv2
 import numpy as np
 
 from training.coherence import colour_mask
@@ -23,6 +25,19 @@ def motion_ratio(video: np.ndarray, seam: int) -> float:
     """The largest change of change at the seam over the median elsewhere: a jump in velocity shows here."""
     second = np.abs(np.diff(video.astype(np.float32), n=2, axis=0)).mean(axis=(1, 2, 3))
     return _ratio(second, [place for place in (seam - 2, seam - 1) if 0 <= place < len(second)])
+
+
+def flow_ratio(video: np.ndarray, seam: int) -> float:
+    """The mean length of the optical flow across the seam over the median elsewhere (Farneback's method)."""
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in video]
+    flows = [
+        cv2.calcOpticalFlowFarneback(
+            before, after, np.zeros((*before.shape, 2), np.float32),
+            pyr_scale=0.5, levels=2, winsize=9, iterations=3, poly_n=5, poly_sigma=1.1, flags=0,
+        )
+        for before, after in itertools.pairwise(grey)
+    ]  # fmt: skip
+    return _ratio(np.array([np.linalg.norm(flow, axis=2).mean() for flow in flows]), [seam - 1])
 
 
 def as_ring(video: np.ndarray) -> tuple[np.ndarray, int]:

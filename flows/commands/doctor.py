@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -43,6 +43,7 @@ import torch
 where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
 print(torch.__version__, "on", where)
 """
+PRODUCTS = "from model.precision import compute_dtype; print(str(compute_dtype()).removeprefix('torch.'))"
 
 
 class DoctorFlags(Flags):
@@ -86,6 +87,7 @@ def examine() -> list[Finding]:
         _disk,
         _shared_memory,
         _torch,
+        _products,
         _gl,
         _opencv,
         _codec,
@@ -139,6 +141,14 @@ def _shared_memory() -> Finding:
 
 def _torch() -> Finding:
     return _try("torch", TORCH, "make setup")
+
+
+def _products() -> Finding:
+    found = _try("CPU's products", PRODUCTS, "make setup")
+    if found.found == "float32":
+        advice = "no bfloat16 instructions here (avx512_bf16, amx_bf16): training takes some three times as long"
+        return replace(found, state="slow", advice=advice)
+    return found
 
 
 def _gl() -> Finding:

@@ -1,16 +1,14 @@
 """Who calls: the API key of a request, what it may do, and whose videos it sees."""
 
-from ipaddress import ip_address
 from typing import NamedTuple
 
 from fastapi import Request
 
+from serving.api.browsers import READING, is_loopback, refuse_foreign_pages
 from serving.api.errors import ApiError
 from serving.config import ServeConfig
 from serving.store.admission import Quota
 from serving.store.keys import SCOPES, KeyTable
-
-READING = ("GET", "HEAD", "OPTIONS")
 
 
 class Caller(NamedTuple):
@@ -25,7 +23,7 @@ def caller_of(request: Request, config: ServeConfig, keys: KeyTable) -> Caller:
     """The caller of a request.
 
     Raises:
-        ApiError: 401 without a live key where keys are needed, 403 when the key may not do this.
+        ApiError: 401 without a live key where keys are needed, 403 when the key may not do this, or a web page asks.
     """
     caller = _authenticated(request, config, keys)
     scope = "read" if request.method in READING else "write"
@@ -33,14 +31,6 @@ def caller_of(request: Request, config: ServeConfig, keys: KeyTable) -> Caller:
         message = f"This API key lacks the scope {scope!r}, which {request.method} needs."
         raise ApiError(403, message, code="insufficient_scope")
     return caller
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address to listen on can be reached from this machine only."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def needs_keys(config: ServeConfig, keys: KeyTable) -> bool:
@@ -57,6 +47,7 @@ def _authenticated(request: Request, config: ServeConfig, keys: KeyTable) -> Cal
         if found is not None:
             return Caller(found.owner, tuple(found.scopes), Quota.model_validate(found.quota))
     if not needs_keys(config, keys):
+        refuse_foreign_pages(request, on_loopback=is_loopback(config.host))
         return Caller()
     given = "Incorrect API key provided." if secret else "You didn't provide an API key."
     message = f"{given} Send one as `Authorization: Bearer KEY`; `skyloom keys create NAME` makes one."

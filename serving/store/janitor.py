@@ -1,5 +1,7 @@
 """Clears away what nobody can ask for any more: expired videos, files without a job, uploads without a use.
 
+Jobs that nobody will come for, since their model is not served any more, end failed here.
+
 Safe beside servers at work, any number at once: what is young stays, whatever it is.
 """
 
@@ -10,22 +12,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sqlalchemy import delete, select
+from sqlalchemy import and_, delete, or_, select, update
 
 from serving.config import ServeConfig
 from serving.store.database import Database
+from serving.store.events import record
 from serving.store.jobs import JobTable
-from serving.store.tables import Character, Delivery, Event, Job
+from serving.store.tables import Character, Delivery, Event, Job, ServedModel
 
 logger = logging.getLogger(__name__)
 
 YOUNG_S = 3600.0  # files appear before the row that names them
 
 
+UNSERVED_S = 3600.0  # how long another server may take to come back with a model that this one does not serve
+
+
 class Swept(NamedTuple):
     """What a sweep cleared away."""
 
     videos: int = 0
+    orphans: int = 0
     folders: int = 0
     uploads: int = 0
 
@@ -51,6 +58,7 @@ class Janitor:
         expired = self._expired()
         for job_id in expired:
             self._jobs.delete(job_id)
+        num_orphans = self._fail_orphans()
         self._forget_events()
         live, used = self._live()
         root = self._config.storage
@@ -66,13 +74,29 @@ class Janitor:
         uploads = [path for path in self._old(self._config.uploads) if path.stem not in used]
         for upload in uploads:
             upload.unlink(missing_ok=True)
-        return Swept(len(expired), len(folders) + len(left), len(uploads))
+        return Swept(len(expired), num_orphans, len(folders) + len(left), len(uploads))
 
     def _expired(self) -> list[str]:
         since = self._clock() - self._config.retention_s
         query = select(Job.id).where(Job.deleted_s.is_(None), Job.completed_s < since)
         with self._database.read() as session:
             return list(session.scalars(query))
+
+    def _fail_orphans(self) -> int:
+        """Ends jobs of models that are neither in this server's settings nor held by any other's replica."""
+        now = self._clock()
+        since = now - UNSERVED_S
+        held = select(ServedModel.name).where(ServedModel.seen_s >= since)
+        waits = or_(Job.status == "queued", and_(Job.status == "in_progress", Job.lease_until_s < since))
+        is_orphan = and_(Job.model.not_in(self._config.model_names), Job.model.not_in(held), Job.created_s < since)
+        error = {"error_code": "model_not_found", "error_message": "The model of this video is not served any more."}
+        ended = {"status": "failed", "completed_s": now, "lease_until_s": None} | error
+        orphans = update(Job).where(waits, is_orphan, Job.deleted_s.is_(None)).values(ended).returning(Job)
+        with self._database.write() as session:
+            failed = session.scalars(orphans).all()
+            for job in failed:
+                record(session, job.id, job.owner, "video.failed", now=now, progress=job.progress)
+        return len(failed)
 
     def _forget_events(self) -> None:
         since = self._clock() - self._config.retention_s

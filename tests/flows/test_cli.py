@@ -1,4 +1,5 @@
-import time
+import subprocess
+import sys
 
 import pytest
 
@@ -8,12 +9,16 @@ from flows.commands import champion
 from flows.lazy import resolve
 
 
-def test_help_names_every_command_and_is_quick(capsys):
-    began = time.perf_counter()
+def test_help_names_every_command(capsys):
     assert main(["--help"]) == 0
-    assert time.perf_counter() - began < 0.5
     page = capsys.readouterr().out
     assert all(f"  {name} " in page for name in COMMANDS)
+
+
+def test_help_loads_nothing_that_takes_seconds():
+    code = "import sys; from flows.cli import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "ray", "prefect", "mlflow", "mujoco", "diffusers"}.intersection(done.stderr.split())
 
 
 def test_no_command_shows_the_help(capsys):

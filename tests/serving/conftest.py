@@ -216,7 +216,7 @@ def worker(config: ServeConfig, jobs: JobTable, hire: Hire) -> Worker:
 @pytest.fixture
 def client(config: ServeConfig, worker: Worker) -> Iterator[TestClient]:
     """The API over the same table and folder as `worker`."""
-    with TestClient(create_app(config), raise_server_exceptions=False) as made:
+    with TestClient(create_app(config), base_url="http://127.0.0.1", raise_server_exceptions=False) as made:
         yield made
 
 

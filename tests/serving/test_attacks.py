@@ -209,7 +209,7 @@ def test_a_body_without_end_is_cut_off(config: ServeConfig, worker: Worker) -> N
             yield b"x" * 10_000
 
     small = config.model_copy(update={"max_body_bytes": limit})
-    with TestClient(create_app(small), raise_server_exceptions=False) as client:
+    with TestClient(create_app(small), base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         reply = client.post("/v1/videos", content=endless(), headers={"content-type": "application/json"})
     assert reply.status_code == 413
 

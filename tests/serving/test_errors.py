@@ -101,7 +101,7 @@ def test_another_encoding(client: TestClient, kind: str) -> None:
 
 def test_a_large_body_is_refused_before_it_is_parsed(config: ServeConfig, worker: Worker) -> None:
     small = config.model_copy(update={"max_body_bytes": 2000})
-    with TestClient(create_app(small)) as client:
+    with TestClient(create_app(small), base_url="http://127.0.0.1") as client:
         check(client.post("/v1/videos", content=b"x" * 3000, headers=JSON), 413, "request_too_large")
         chunks = (b"x" * 500 for _ in range(10))  # sent chunked, so with no length to go by
         check(client.post("/v1/videos", content=chunks, headers=JSON), 413, "request_too_large")
@@ -133,7 +133,9 @@ def test_content_of_an_unfinished_video(client: TestClient) -> None:
 
 
 def test_before_a_model_is_loaded(config: ServeConfig) -> None:
-    with TestClient(create_app(config.model_copy(update={"model_name": "later"}))) as client:
+    with TestClient(
+        create_app(config.model_copy(update={"model_name": "later"})), base_url="http://127.0.0.1"
+    ) as client:
         check(client.post("/v1/videos", json={"prompt": "p"}), 503, "model_loading")
         check(client.get("/healthz"), 503, "model_loading")
         assert client.get("/v1/models").json() == {"object": "list", "data": []}

@@ -70,7 +70,7 @@ def test_at_twenty_points_of_a_full_disk_nothing_is_lost(small_disk: Path, tmp_p
     jobs = JobTable(Database(config.database_url))
     worker = hire(config, jobs)
     upload, seen, taken = clip_bytes(tmp_path), Counter[int](), []
-    with TestClient(create_app(config), raise_server_exceptions=False) as client:
+    with TestClient(create_app(config), base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         before = client.post("/v1/videos", json=A_VIDEO).json()["id"]
         worker.run_one()
         for free_bytes in FREE_BYTES:

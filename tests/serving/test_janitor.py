@@ -9,7 +9,9 @@ from fastapi.testclient import TestClient
 
 from serving.config import ServeConfig
 from serving.store.database import Database
-from serving.store.janitor import YOUNG_S, Janitor, Swept
+from serving.store.janitor import UNSERVED_S, YOUNG_S, Janitor, Swept
+from serving.store.jobs import JobTable, NewJob
+from serving.store.served import ServedTable
 from serving.ticker import Ticker
 from serving.worker import Worker
 
@@ -113,3 +115,28 @@ def test_a_ticker_outlives_what_it_calls() -> None:
 
 def test_a_folder_that_is_not_there_holds_nothing(janitor: Janitor, tmp_path: Path) -> None:
     assert list(janitor._old(tmp_path / "nowhere")) == []
+
+
+def test_a_job_whose_model_is_served_nowhere_ends_failed_and_one_that_may_come_back_waits(
+    janitor: Janitor, jobs: JobTable, clock: Clock, config: ServeConfig
+) -> None:
+    served = ServedTable(jobs.database, clock=clock)
+    names = ("skyloom", "elsewhere", "gone")
+    waiting = {
+        name: jobs.create(NewJob(model=name, prompt="p", seconds="1", size="48x32", settings={}))[0].id
+        for name in names
+    }
+    served.publish("elsewhere", version="1", facts={})
+    served.publish("gone", version="1", facts={})
+    clock.now_s += UNSERVED_S / 2
+    assert janitor.sweep() == Swept()
+    clock.now_s += UNSERVED_S
+    served.mark_seen("elsewhere")
+    assert janitor.sweep().orphans == 1
+    found = {name: jobs.get(waiting[name]) for name in names}
+    assert {name: job.status for name, job in found.items() if job} == {
+        "skyloom": "queued", "elsewhere": "queued", "gone": "failed",
+    }  # fmt: skip
+    assert found["gone"] is not None
+    assert found["gone"].error_code == "model_not_found"
+    assert janitor.sweep() == Swept()

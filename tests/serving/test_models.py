@@ -25,7 +25,7 @@ def both(pair: ServeConfig, jobs: JobTable, hire: Callable[[ServeConfig, JobTabl
 
 @pytest.fixture
 def api(pair: ServeConfig, both: Worker) -> Iterator[TestClient]:
-    with TestClient(create_app(pair), raise_server_exceptions=False) as client:
+    with TestClient(create_app(pair), base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         yield client
 
 

@@ -22,7 +22,9 @@ NUM_CLIENTS, LIMIT = 50, 20
 @pytest.fixture
 def crowd(config: ServeConfig, worker: Worker) -> Iterator[TestClient]:
     """A client of a server whose queue takes `LIMIT` videos and whose worker does not work."""
-    with TestClient(create_app(config.model_copy(update={"max_queued_jobs": LIMIT}))) as client:
+    with TestClient(
+        create_app(config.model_copy(update={"max_queued_jobs": LIMIT})), base_url="http://127.0.0.1"
+    ) as client:
         yield client
 
 
@@ -55,5 +57,5 @@ def test_an_owner_gets_no_more_than_the_quota(
     config: ServeConfig, worker: Worker, jobs: JobTable, quota: Quota, code: str
 ) -> None:
     made = KeyTable(jobs.database).create("crowd", quota=quota)
-    with TestClient(create_app(config)) as client:
+    with TestClient(create_app(config), base_url="http://127.0.0.1") as client:
         check_refusals(ask_at_once(client, {"authorization": f"Bearer {made.secret}"}), jobs, code, made.key.owner)

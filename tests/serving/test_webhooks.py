@@ -203,7 +203,7 @@ def test_a_name_is_resolved_once_and_the_checked_address_is_called(
 
 def test_by_default_no_address_is_called(tmp_path, worker: Worker) -> None:
     closed = ServeConfig.at(tmp_path / "other", tracking_uri="unused")
-    with TestClient(create_app(closed)) as client:
+    with TestClient(create_app(closed), base_url="http://127.0.0.1") as client:
         body = {"name": "n", "url": "https://example.org/", "event_types": ["video.completed"]}
         reply = client.post("/v1/webhook_endpoints", json=body)
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, "url")

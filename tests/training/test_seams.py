@@ -10,6 +10,7 @@ from training.seams import (
     centroids,
     cross_fade,
     cross_fade_likeness,
+    flow_ratio,
     motion_ratio,
     value_ratio,
     velocity_error,
@@ -60,6 +61,13 @@ def test_a_ring_is_judged_across_its_end() -> None:
     ring = _film(list(32 + 12 * np.sin(phase)))
     assert value_ratio(*as_ring(ring)) < 1.6
     assert value_ratio(*as_ring(STEADY)) > 2
+
+
+def test_a_turn_of_a_moving_object_is_steady_flow_and_a_jump_is_not() -> None:
+    there_and_back = _film([20 + 2 * t for t in range(8)] + [36 - 2 * t for t in range(8)])
+    assert flow_ratio(*as_ring(there_and_back)) == pytest.approx(1, abs=0.5)
+    jump = _film([20 + 2 * t + (6 if t >= 8 else 0) for t in range(16)])
+    assert flow_ratio(jump, 8) > 2
 
 
 def test_an_object_that_is_not_seen_has_no_velocity() -> None:
