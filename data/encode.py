@@ -34,6 +34,8 @@ from model.weights import weights_digest
 
 logger = logging.getLogger(__name__)
 
+MAX_LOST = 3
+"""How often the worker of a shard may be lost before the stage gives up."""
 _STEP_PX = 16
 """Sides of other sizes are multiples of it: a patch of 2 x 2 cells."""
 
@@ -116,7 +118,10 @@ def _encoded(config: EncodeConfig, workspace: Workspace, jobs: Sequence[ShardJob
         raise ConfigError(f"num_actors={config.num_actors} does not fit {num_cpus} CPUs; lower it or add nodes")
     # An actor has another working directory, so it gets whole paths.
     whole = config.model_copy(update={"autoencoder": (config.autoencoder or workspace.autoencoder).resolve()})
-    remote = ray.remote(ShardEncoder).options(num_cpus=1, num_gpus=config.num_gpus)
+    # A shard is whole or absent, so an actor that is lost can simply be made again and asked once more.
+    remote = ray.remote(ShardEncoder).options(
+        num_cpus=1, num_gpus=config.num_gpus, max_restarts=MAX_LOST, max_task_retries=MAX_LOST
+    )
     actors: list[Any] = [
         remote.remote(whole, Workspace(workspace.root.resolve())) for _ in range(min(config.num_actors, len(jobs)))
     ]
