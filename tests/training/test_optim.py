@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from model.tiny import tiny_transformer
+from training import muon
 from training.config import Schedule
 from training.ema import Ema
 from training.muon import FilterMuon
@@ -44,7 +45,8 @@ def test_muon_updates_filters_in_place_and_equalises_their_singular_values() -> 
     assert values.min() > 0.05
 
 
-def test_matrices_orthogonalised_together_move_as_under_torchs_own_muon() -> None:
+def test_matrices_orthogonalised_together_move_as_under_torchs_own_muon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(muon, "compute_dtype", lambda device_type: torch.bfloat16)  # torch's own knows no other
     torch.manual_seed(0)
     ours = [nn.Parameter(torch.randn(shape)) for shape in ((32, 32), (64, 32), (32, 64), (32, 32))]
     theirs = [nn.Parameter(weights.detach().clone()) for weights in ours]
