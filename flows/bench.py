@@ -15,6 +15,7 @@ from flows.home import home
 from flows.lazy import resolve
 from model.config import Config
 from model.errors import ConfigError
+from model.precision import compute_dtype
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ def _keep(benchmark: str, row: str, found: Measurement) -> Result:
         name=name,
         ratio=found.ours / found.peer if found.peer else None,
         command=f"skyloom bench {benchmark}",
-        machine=machine(),
+        machine=f"{machine()}, {str(compute_dtype()).removeprefix('torch.')}",
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     with replacing(_folder() / f"{name}.json") as partial:

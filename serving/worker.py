@@ -1,11 +1,17 @@
-"""The loop of a model replica: claim a job, render it under a lease, hand in the result; then look at the alias."""
+"""The loop of a model replica: claim a job, render it under a lease, hand in the result; then look at the alias.
+
+While a result is checked, signed and written, the next job is rendered already: the model does not wait for files.
+"""
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from contextvars import Context, copy_context
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,8 +38,18 @@ logger = logging.getLogger(__name__)
 _PROGRESS_EVERY_S = 0.25  # each report is a durable commit
 
 
+class Rendered(NamedTuple):
+    """The frames of a job, not yet handed in; `context` is the trace that it belongs to."""
+
+    lease: Lease
+    facts: ModelFacts
+    frames: np.ndarray
+    seconds: dict[str, float]
+    context: Context
+
+
 class Worker:
-    """Models in memory and two threads: one renders, one keeps the lease alive while it does."""
+    """Models in memory and three threads: one renders, one hands in, one keeps the leases of both alive."""
 
     def __init__(
         self,
@@ -53,7 +69,7 @@ class Worker:
         self._moderator = Moderator(config)
         self._notary = Notary(identity_of(config))
         self._models = HostedModels(config, registry, load, self._served)
-        self._leases: list[Lease] = []
+        self._held: dict[str, Lease] = {}
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._work, self._keep_alive)]
 
@@ -91,60 +107,108 @@ class Worker:
 
     def run_one(self) -> bool:
         """Whether there was a job; it, and what could be made with it, is completed, failed or lost now."""
+        rendered: list[Rendered] = []
+        had_one = self._render_next(rendered)
+        self._hand_in_all(rendered)
+        return had_one
+
+    def _claim(self) -> list[Lease]:
+        """A waiting job and what can be made in one batch with it, or nothing."""
         table, lease_s = self._jobs, self._config.lease_s
         first = table.claim(self._name, lease_s=lease_s, models=self._config.model_names)
         if first is None:
-            return False
+            return []
         more = table.claim_alike(first, self._name, lease_s=lease_s, limit=self._config.max_batch - 1)
-        self._leases = [first, *more]
-        try:
-            self._try(self._leases)
-        finally:
-            self._leases = []
-        return True
+        leases = [first, *more]
+        self._held |= {lease.job.id: lease for lease in leases}
+        return leases
 
     def _work(self) -> None:
-        while not self._stop.is_set():
-            self._models.follow_aliases()
-            if not unless_full(self.run_one):
-                self._stop.wait(self._config.poll_interval_s)
+        with ThreadPoolExecutor(1, thread_name_prefix="hand-in") as hands:
+            before: Future[bool] | None = None
+            while not self._stop.is_set():
+                self._models.follow_aliases()
+                rendered: list[Rendered] = []
+                if not unless_full(partial(self._render_next, rendered)):
+                    self._stop.wait(self._config.poll_interval_s)
+                    continue
+                if before is not None:
+                    before.result()  # one at a time, or finished frames would pile up
+                before = hands.submit(unless_full, partial(self._hand_in_all, rendered))
+
+    def _render_next(self, rendered: list[Rendered]) -> bool:
+        """Whether there was a job; what was made of it is put to `rendered`."""
+        leases = self._claim()
+        try:
+            rendered += self._render(leases)
+        except BaseException:  # a lease that nobody works on must run out
+            self._let_go(leases)
+            raise
+        return bool(leases)
 
     def _keep_alive(self) -> None:
         while not self._stop.wait(self._config.lease_s / 4):
             unless_full(self._renew_all)
 
     def _renew_all(self) -> None:
-        for lease in self._leases:
+        for lease in list(self._held.values()):
             self._jobs.renew(lease, lease_s=self._config.lease_s)
         for name in self._config.model_names:
             self._served.mark_seen(name)
 
-    def _try(self, leases: list[Lease]) -> None:
-        """Makes the videos; when a batch fails, each of it is tried alone, so that none fails for another's fault."""
+    def _render(self, leases: list[Lease]) -> list[Rendered]:
+        """The frames of the jobs; when a batch fails, each of it is tried alone: none fails for another's fault."""
+        if not leases:
+            return []
         try:
-            self._make(leases)
+            rendered = self._sampled(leases)
         except Exception as error:
             if len(leases) > 1:
                 logger.warning("a batch of %d failed (%r); its videos are made one by one", len(leases), error)
-                for lease in leases:
-                    self._try([lease])
-                return
-            (lease,) = leases
-            self._storage.discard_attempt(lease.job, lease.fence)
-            self._jobs.fail(lease, **_reason(error))
-            logger.exception("job %s failed in attempt %d", lease.job.id, lease.job.attempts)
+                return [one for lease in leases for one in self._render([lease])]
+            self._fail(leases[0], error)
+            return []
+        if not rendered:
+            self._let_go(leases)
+        return rendered
 
-    def _make(self, leases: list[Lease]) -> None:
+    def _sampled(self, leases: list[Lease]) -> list[Rendered]:
         model = self._models.get(leases[0].job.model)  # a batch is of one model
         orders = [order_of(lease.job, model.facts, self._config, self._shelf) for lease in leases]
         with batch_span([lease.job.trace for lease in leases]), closing(make(model.pipeline, orders)) as steps:
             made = self._report(leases, steps)
-            if made is not None:
-                for lease, frames in zip(leases, made.videos, strict=True):
-                    self._hand_in(lease, model.facts, frames, made.seconds)
+            if made is None:
+                return []
+            pairs = zip(leases, made.videos, strict=True)
+            return [Rendered(lease, model.facts, frames, made.seconds, copy_context()) for lease, frames in pairs]
 
-    def _hand_in(self, lease: Lease, facts: ModelFacts, frames: np.ndarray, seconds: dict[str, float]) -> None:
+    def _hand_in_all(self, rendered: list[Rendered]) -> bool:
+        """Whether there was anything to hand in; each job is completed, failed or lost now."""
+        try:
+            for one in rendered:
+                try:
+                    one.context.run(self._hand_in, one)
+                except Exception as error:
+                    self._fail(one.lease, error)
+                self._let_go([one.lease])
+        finally:
+            self._let_go([one.lease for one in rendered])
+        return bool(rendered)
+
+    def _fail(self, lease: Lease, error: Exception) -> None:
+        self._let_go([lease])
+        self._storage.discard_attempt(lease.job, lease.fence)
+        self._jobs.fail(lease, **_reason(error))
+        logger.error("job %s failed in attempt %d", lease.job.id, lease.job.attempts, exc_info=error)
+
+    def _let_go(self, leases: Iterable[Lease]) -> None:
+        """Renews these leases no more."""
+        for lease in leases:
+            self._held.pop(lease.job.id, None)
+
+    def _hand_in(self, rendered: Rendered) -> None:
         """Writes the files of a video and completes its job, unless that was deleted or lost meanwhile."""
+        lease, facts, frames, seconds, _ = rendered
         job, began = lease.job, time.monotonic()
         self._moderator.check_frames(frames)
         checked = time.monotonic()

@@ -90,8 +90,8 @@ class Backend(NamedTuple):
             raise not_found(video_id)
         return job
 
-    def served(self, name: object = None) -> ServedModel:
-        """The model of that name; the main one where a request names none, or nothing that is a name.
+    def facts(self, name: object = None) -> ModelFacts:
+        """What the model of that name can make; the main one where a request names none, or nothing that is a name.
 
         Raises:
             ApiError: 400 when there is no such model, 503 before it was first loaded.
@@ -101,14 +101,10 @@ class Backend(NamedTuple):
             message = f"The model {name[:80]!r} does not exist; this server has {known}."
             raise invalid(message, param="model", code="model_not_found")
         wanted = name if isinstance(name, str) else self.config.model_name
-        served = self.served_models.get(wanted)
-        if served is None:
+        facts = self.served_models.facts(wanted)
+        if facts is None:
             raise self.loading(wanted)
-        return served
-
-    def facts(self, name: object = None) -> ModelFacts:
-        """What the model of that name can make; as `served`."""
-        return ModelFacts.model_validate(self.served(name).facts)
+        return facts
 
     def alive(self) -> ServedModel:
         """The model that the replicas serve, when one of them showed itself lately.
@@ -116,9 +112,9 @@ class Backend(NamedTuple):
         Raises:
             ApiError: 503 otherwise.
         """
-        served = self.served()
-        if time.time() - served.seen_s > 2 * self.config.lease_s:
-            raise self.loading(served.name)
+        served = self.served_models.get(self.config.model_name)
+        if served is None or time.time() - served.seen_s > 2 * self.config.lease_s:
+            raise self.loading(self.config.model_name)
         return served
 
     def loading(self, name: str) -> ApiError:
@@ -164,8 +160,8 @@ class Backend(NamedTuple):
         """The SDK keeps the first interval that it is told, so it should fit the whole wait."""
         if job.status in ("completed", "failed"):
             return
-        each_s = self.jobs.recent_duration_s() or FIRST_GUESS_S
-        wait_s = each_s * (1 + self.jobs.num_waiting(job)) / self.config.num_model_replicas
+        num_before, each_s = self.jobs.outlook(job)
+        wait_s = (each_s or FIRST_GUESS_S) * (1 + num_before) / self.config.num_model_replicas
         lowest, highest = POLL_MS
         response.headers["openai-poll-after-ms"] = str(int(min(max(wait_s * 100, lowest), highest)))
 
@@ -177,7 +173,7 @@ class Retry(NamedTuple):
     is_retry: bool
 
 
-def retry_of(
+async def retry_of(
     idempotency_key: Annotated[str | None, Header()] = None,
     x_stainless_retry_count: Annotated[str, Header()] = "0",
 ) -> Retry:
@@ -191,7 +187,7 @@ def retry_of(
     return Retry(idempotency_key, x_stainless_retry_count not in ("", "0"))
 
 
-def open_backend(request: Request) -> Backend:
+async def open_backend(request: Request) -> Backend:
     """The application's backend for a route that anybody may call."""
     return request.app.state.backend
 
@@ -202,7 +198,7 @@ def backend_for_caller(request: Request, _documented: Annotated[object, Depends(
     Raises:
         ApiError: 401 or 403 when the caller may not.
     """
-    backend = open_backend(request)
+    backend: Backend = request.app.state.backend
     return backend._replace(caller=caller_of(request, backend.config, backend.keys))
 
 

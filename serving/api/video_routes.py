@@ -25,6 +25,7 @@ from serving.api.operations import (
 )
 from serving.api.schema import CreateVideo, Sampling, Video, VideoList, parse
 from serving.store.jobs import NewJob, Page
+from serving.store.tables import Job
 
 router = APIRouter(prefix="/v1/videos")
 Wanted = TypeVar("Wanted", bound=Sampling)
@@ -143,6 +144,9 @@ async def _creation(fields: dict[str, Any], backend: Backend, retry: Retry) -> t
 
 
 async def _queued(new: NewJob, backend: Backend, response: Response) -> Video:
-    job = await run_in_threadpool(backend.queue, new)
-    await run_in_threadpool(backend.advise_polling, response, job)
-    return Video.of(job, backend.config.retention_s)
+    def queue() -> Job:
+        job = backend.queue(new)
+        backend.advise_polling(response, job)
+        return job
+
+    return Video.of(await run_in_threadpool(queue), backend.config.retention_s)

@@ -11,6 +11,8 @@ from serving.store.tables import Job
 
 MINUTE_S, DAY_S = 60.0, 86_400.0
 LONGEST_ADVICE_S = 120.0  # the SDK gives up at once when it is told to wait longer
+WAITING = select(func.count()).select_from(Job).where(Job.status == "queued", Job.deleted_s.is_(None))
+"""How many jobs wait."""
 
 
 class Quota(Config):
@@ -42,7 +44,7 @@ class Admission(NamedTuple):
         Raises:
             AdmissionError: it would not.
         """
-        if self.max_waiting is not None and _count(session, Job.status == "queued") >= self.max_waiting:
+        if self.max_waiting is not None and (session.scalar(WAITING) or 0) >= self.max_waiting:
             raise AdmissionError("queue_full", f"{self.max_waiting} videos are waiting already; try again later.", 30)
         _check_active(session, owner, self.quota.max_active)
         _check_rate(session, owner, self.quota.max_per_minute, now)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from serving.store.admission import UNLIMITED, Admission
+from serving.store.admission import UNLIMITED, WAITING, Admission
 from serving.store.database import Database
 from serving.store.events import EventType, record
 from serving.store.tables import Job
@@ -136,23 +136,14 @@ class JobTable:
 
     def num_waiting(self, before: Job | None = None) -> int:
         """Jobs that no worker has begun, or those of them that come before the given one."""
-        query = select(func.count()).where(Job.status == "queued", Job.deleted_s.is_(None))
-        if before is not None:
-            query = query.where(Job.sequence < before.sequence)
-        with self.database.read() as session:
-            return session.scalar(query) or 0
+        if before is None:
+            return self.database.first(WAITING)[0]
+        return self.outlook(before)[0]
 
-    def recent_duration_s(self, num_jobs: int = 8) -> float | None:
-        """Mean seconds from start to end of the last completed jobs, or None before the first."""
-        recent = (
-            select((Job.completed_s - Job.started_s).label("duration_s"))
-            .where(Job.status == "completed")
-            .order_by(Job.sequence.desc())
-            .limit(num_jobs)
-            .subquery()
-        )
-        with self.database.read() as session:
-            return session.scalar(select(func.avg(recent.c.duration_s)))
+    def outlook(self, job: Job) -> tuple[int, float | None]:
+        """How many jobs wait before this one, and the mean seconds that the last completed ones took, if any."""
+        num_before, duration_s = self.database.first(_OUTLOOK, {"sequence": job.sequence})
+        return num_before, duration_s
 
     # the worker's side
 
@@ -283,6 +274,21 @@ class JobTable:
 
 def _alive() -> Select[tuple[Job]]:
     return select(Job).where(Job.deleted_s.is_(None))
+
+
+def _make_outlook(num_recent: int = 8) -> Select[tuple[int, float | None]]:
+    recent = (
+        select((Job.completed_s - Job.started_s).label("duration_s"))
+        .where(Job.status == "completed")
+        .order_by(Job.sequence.desc())
+        .limit(num_recent)
+        .subquery()
+    )
+    mean = select(func.avg(recent.c.duration_s)).scalar_subquery()
+    return select(WAITING.where(Job.sequence < bindparam("sequence")).scalar_subquery(), mean)
+
+
+_OUTLOOK = _make_outlook()  # made once: to build a query costs more than to run it
 
 
 def _ended(status: str, now: float) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class KeyTable:
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._clock = clock
+        self._was_made = False
 
     def create(
         self,
@@ -81,8 +82,8 @@ class KeyTable:
 
     def any_made(self) -> bool:
         """Whether there ever was a key: revoking the last one must not open the server."""
-        with self._database.read() as session:
-            return session.scalar(select(ApiKey.id).limit(1)) is not None
+        self._was_made = self._was_made or self._database.first(select(ApiKey.id).limit(1)) is not None
+        return self._was_made
 
 
 def _hash(secret: str) -> str:

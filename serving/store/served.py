@@ -1,13 +1,17 @@
 """The durable table of what is served: the replicas write it, and each ingress reads what may be asked for."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
+from serving.limits import ModelFacts
 from serving.store.database import Database
 from serving.store.tables import ServedModel
+
+FRESH_S = 0.25
 
 
 class ServedTable:
@@ -16,6 +20,7 @@ class ServedTable:
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._clock = clock
+        self._known: dict[str, tuple[float, ModelFacts]] = {}
 
     def publish(self, name: str, *, version: str, facts: dict[str, Any]) -> None:
         """Tells every ingress which model version is served and what it can make."""
@@ -27,6 +32,21 @@ class ServedTable:
         """Tells every ingress that a replica of the model lives."""
         with self._database.write() as session:
             session.execute(update(ServedModel).where(ServedModel.name == name).values(seen_s=self._clock()))
+
+    def facts(self, name: str) -> ModelFacts | None:
+        """What the served model of that name can make, as of a moment ago, or None before it has loaded.
+
+        Each request for a video asks for it; what changed since is noticed when the video is made.
+        """
+        read_s, known = self._known.get(name, (-math.inf, None))
+        if known is not None and 0 <= self._clock() - read_s < FRESH_S:
+            return known
+        found = self._database.first(select(ServedModel.facts).where(ServedModel.name == name))
+        if found is None:
+            return None
+        facts = ModelFacts.model_validate(found[0])
+        self._known[name] = (self._clock(), facts)
+        return facts
 
     def get(self, name: str) -> ServedModel | None:
         """The model version that the replicas serve, or None before the first has loaded."""

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+import serving.worker
 from model.errors import ConfigError
 from serving.config import ServeConfig
 from serving.engine import LoadedModel
@@ -219,3 +220,33 @@ def test_a_batch_gives_the_pictures_that_each_alone_would(client, worker: Worker
     pair = [client.post("/v1/videos", json=body | {"seed": seed}).json()["id"] for seed in (4, 5)]
     assert worker.run_one()
     assert content(alone) == content(pair[0]) != content(pair[1])
+
+
+def test_the_next_video_is_rendered_while_the_one_before_is_written(
+    hire, config: ServeConfig, jobs: JobTable, painter, monkeypatch
+) -> None:
+    """Both leases are kept alive meanwhile, and no third video is begun."""
+    written, rendered = threading.Event(), []
+    write = serving.worker.write_files
+    monkeypatch.setattr(serving.worker, "write_files", lambda *words: (written.wait(30), write(*words))[1])
+    painter.on_step = lambda step: step == 1 and rendered.append(painter.prompts[-1])
+    short = config.model_copy(update={"lease_s": 0.4, "max_batch": 1})
+    ids = [queue(jobs, prompt=prompt) for prompt in ("one", "two", "three")]
+    worker = hire(short, jobs)
+    worker.start()
+    until(lambda: rendered == ["one", "two"])
+    time.sleep(1.2)
+    assert [found(jobs, job_id).status for job_id in ids] == ["in_progress", "in_progress", "queued"]
+    assert [found(jobs, job_id).attempts for job_id in ids] == [1, 1, 0]
+    assert jobs.claim("another", lease_s=1, models=["nothing"]) is None
+    written.set()
+    until(lambda: all(found(jobs, job_id).status == "completed" for job_id in ids))
+    assert [found(jobs, job_id).attempts for job_id in ids] == [1, 1, 1]
+
+
+def until(condition) -> None:
+    """Returns once the condition holds."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
