@@ -26,6 +26,7 @@ from serving.store.tables import Job
 from serving.worker import Worker
 
 NUM_BATCHED, NUM_TAXED, NUM_ROUNDS = 32, 6, 3
+LOOK_EVERY_S = 1.0  # seldom: looking takes the interpreter from the worker
 PROMPT, SMALL = "a red ball", VideoShape(8, 64, 64)
 
 
@@ -113,7 +114,7 @@ def wait_for(jobs: JobTable, ids: Sequence[str]) -> list[Job]:
             raise StageError(f"a video of the benchmark failed: {failed[0].error_message}; see the log")
         if all(job.status == "completed" for job in found):
             return found
-        time.sleep(0.05)
+        time.sleep(LOOK_EVERY_S)
 
 
 def job_of(shape: VideoShape, seed: int) -> NewJob:
