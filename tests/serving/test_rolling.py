@@ -92,7 +92,8 @@ def server(store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     folder = tmp_path_factory.mktemp("rolling")
-    config = ServeConfig.at(folder, tracking_uri=store.uri, port=port, alias_poll_s=0.2, lease_s=4, model_name=NAME)
+    changes = {"alias_poll_s": 0.2, "lease_s": 4, "model_name": NAME, "max_queued_jobs": 100_000}
+    config = ServeConfig.at(folder, tracking_uri=store.uri, port=port, **changes)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     running = start(config)
     yield running
