@@ -134,11 +134,9 @@ class JobTable:
                 record(session, job_id, owner, "video.deleted", now=now)
         return owner is not None
 
-    def num_waiting(self, before: Job | None = None) -> int:
-        """Jobs that no worker has begun, or those of them that come before the given one."""
-        if before is None:
-            return self.database.first(WAITING)[0]
-        return self.outlook(before)[0]
+    def num_waiting(self) -> int:
+        """Jobs that no worker has begun."""
+        return self.database.first(WAITING)[0]
 
     def outlook(self, job: Job) -> tuple[int, float | None]:
         """How many jobs wait before this one, and the mean seconds that the last completed ones took, if any."""
