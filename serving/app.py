@@ -10,6 +10,7 @@ import ray
 from ray import serve
 from ray.serve import Application
 
+from data.cluster import ensure_ray
 from model.errors import CapacityError, ConfigError, StageError
 from serving.api.browsers import is_loopback
 from serving.config import ServeConfig
@@ -62,9 +63,7 @@ def start(config: ServeConfig) -> Server:
     _check_keys(config)
     _check_port(config)
     config.storage.mkdir(parents=True, exist_ok=True)
-    owns_ray = not ray.is_initialized()
-    if owns_ray:
-        ray.init(include_dashboard=False, dashboard_host="127.0.0.1", log_to_driver=False)
+    owns_ray = ensure_ray(include_dashboard=False)
     server = Server(config, owns_ray, 0.0)
     try:
         serve.start(http_options={"host": config.host, "port": config.port})

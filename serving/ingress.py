@@ -6,6 +6,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serving.api.app import create_app
 from serving.config import ServeConfig
+from serving.replica_port import listen_on_node_address
 
 
 @serve.deployment(name="api", max_ongoing_requests=256, graceful_shutdown_timeout_s=10)
@@ -14,6 +15,7 @@ class Ingress:
     """Serves the API. Jobs reach the model through the table; the handle only ties the two deployments together."""
 
     def __init__(self, config: ServeConfig, model: DeploymentHandle) -> None:
+        listen_on_node_address()
         self._config = config
         self.model = model
 

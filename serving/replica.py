@@ -11,6 +11,7 @@ from model.errors import CapacityError
 from serving.config import ServeConfig
 from serving.loader import load_model
 from serving.registry import ModelRegistry
+from serving.replica_port import listen_on_node_address
 from serving.store.database import Database
 from serving.store.jobs import JobTable
 from serving.tracing import send_spans
@@ -28,6 +29,7 @@ class ModelReplica:
     """Holds one model; ready once it is loaded."""
 
     def __init__(self, config: ServeConfig) -> None:
+        listen_on_node_address()
         logging.getLogger("serving").setLevel(logging.INFO)
         send_spans(config, "model")
         torch.set_num_threads(max(1, int(config.num_cpus)))

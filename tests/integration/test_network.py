@@ -13,13 +13,16 @@ from pathlib import Path
 import httpx
 import pytest
 
+from data.workspace import Workspace
 from flows.load_bench import running_server
+from flows.receipts import Receipt, write_receipt
 from flows.services import free_port
 from model.errors import ConfigError
 from model.tiny import save_tiny_pipeline
 from serving.config import ServeConfig
 from serving.store.database import Database
 from serving.store.keys import KeyTable
+from training.registry import register_starter
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
@@ -87,11 +90,15 @@ def test_the_scan_sees_what_listens_everywhere(open_ports: Scan) -> None:
         process.kill()
 
 
-def test_nothing_of_skyloom_up_answers_other_machines(open_ports: Scan, skyloom, home: Path) -> None:
+def test_nothing_of_skyloom_up_answers_other_machines(open_ports: Scan, weights: Path, skyloom, home: Path) -> None:
+    place = Workspace(home / "demo")
+    register_starter("skyloom", weights, place)
+    write_receipt(Receipt(stage="register", key="0" * 64, digest="0" * 64, seconds=0, started_at=""), place)
     before = open_ports()
-    started = skyloom("up")
+    started = skyloom("up", "--workspace", place.root)
     try:
         assert started.returncode == 0, started.stdout + started.stderr
+        assert "serve" in started.stdout
         assert open_ports() - before == set()
     finally:
         skyloom("down")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import openai
+import psutil
 import pytest
 import ray
 from openai import OpenAI
@@ -69,6 +70,17 @@ def test_create_poll_download_list_delete(client: OpenAI, tmp_path: Path) -> Non
     for video_id in [video.id, *others]:
         assert client.videos.delete(video_id).deleted
     assert list(client.videos.list()) == []
+
+
+def test_no_process_of_the_server_listens_beyond_loopback(server: Server) -> None:
+    listening = {
+        (process.name(), found.laddr.ip.removeprefix("::ffff:"), found.laddr.port)
+        for process in psutil.Process().children(recursive=True)
+        for found in process.net_connections("tcp")
+        if found.status == psutil.CONN_LISTEN
+    }
+    assert server.config.port in {port for _, _, port in listening}
+    assert {ip for _, ip, _ in listening} == {"127.0.0.1"}, listening
 
 
 def test_errors_reach_the_sdk_whole(client: OpenAI) -> None:
