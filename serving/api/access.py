@@ -41,14 +41,13 @@ def needs_keys(config: ServeConfig, keys: KeyTable) -> bool:
 
 
 def _authenticated(request: Request, config: ServeConfig, keys: KeyTable) -> Caller:
-    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and secret and config.keys != "off":
-        found = keys.find(secret.strip())
-        if found is not None:
-            return Caller(found.owner, tuple(found.scopes), Quota.model_validate(found.quota))
     if not needs_keys(config, keys):
         refuse_foreign_pages(request, on_loopback=is_loopback(config.host))
         return Caller()
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    found = keys.find(secret.strip()) if scheme.lower() == "bearer" and secret else None
+    if found is not None:
+        return Caller(found.owner, tuple(found.scopes), Quota.model_validate(found.quota))
     given = "Incorrect API key provided." if secret else "You didn't provide an API key."
     message = f"{given} Send one as `Authorization: Bearer KEY`; `skyloom keys create NAME` makes one."
     raise ApiError(401, message, headers={"www-authenticate": "Bearer"})

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Header, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPBearer
 
 from serving.api.access import Caller, caller_of
@@ -105,6 +106,12 @@ class Backend(NamedTuple):
         if facts is None:
             raise self.loading(wanted)
         return facts
+
+    async def facts_soon(self, name: object = None) -> ModelFacts:
+        """As `facts`, in a thread unless it is known without the database."""
+        if self.served_models.is_fresh(name if isinstance(name, str) else self.config.model_name):
+            return self.facts(name)
+        return await run_in_threadpool(self.facts, name)
 
     def alive(self) -> ServedModel:
         """The model that the replicas serve, when one of them showed itself lately.

@@ -47,7 +47,7 @@ async def create_character(request: Request, backend: UsesBackend) -> CharacterC
     fields = await read_fields(request)
     video = {key: fields.pop(key) for key in ("video",) if key in fields}
     wanted = parse(CreateCharacter, fields)
-    facts = await run_in_threadpool(backend.facts)
+    facts = await backend.facts_soon()
     clip = await take_video(video, "video", backend, facts)
     return CharacterCard.of(await run_in_threadpool(_keep, wanted.name, clip, backend, facts))
 

@@ -117,7 +117,7 @@ async def _changed(
     backend: Backend,
     retry: Retry,
 ) -> Video:
-    facts = await run_in_threadpool(backend.facts, fields.get("model"))
+    facts = await backend.facts_soon(fields.get("model"))
     videos = {role: fields.pop(role) for role in roles if role in fields}
     wanted = parse(kind, fields)
     inputs: dict[str, Input] = {}
@@ -129,7 +129,7 @@ async def _changed(
 
 async def _creation(fields: dict[str, Any], backend: Backend, retry: Retry) -> tuple[CreateVideo, Asked]:
     """What a request for a new video asks for, its picture or character taken in."""
-    facts = await run_in_threadpool(backend.facts, fields.get("model"))
+    facts = await backend.facts_soon(fields.get("model"))
     image = {key: fields.pop(key) for key in ("input_reference",) if key in fields}
     wanted = parse(CreateVideo, fields)
     inputs: dict[str, Input] = {}

@@ -3,8 +3,7 @@
 from typing import NamedTuple
 
 from pydantic import Field
-from sqlalchemy import ColumnElement, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from model.config import Config
 from serving.store.tables import Job
@@ -38,50 +37,50 @@ class Admission(NamedTuple):
     max_waiting: int | None = None
     quota: Quota = Quota()
 
-    def check(self, session: Session, owner: str, now: float) -> None:
+    def check(self, connection: Connection, owner: str, now: float) -> None:
         """Passes when one more job of the owner keeps within the limits; runs in the transaction that inserts it.
 
         Raises:
             AdmissionError: it would not.
         """
-        if self.max_waiting is not None and (session.scalar(WAITING) or 0) >= self.max_waiting:
+        if self.max_waiting is not None and (connection.scalar(WAITING) or 0) >= self.max_waiting:
             raise AdmissionError("queue_full", f"{self.max_waiting} videos are waiting already; try again later.", 30)
-        _check_active(session, owner, self.quota.max_active)
-        _check_rate(session, owner, self.quota.max_per_minute, now)
-        _check_compute(session, owner, self.quota.max_compute_s_per_day, now)
+        _check_active(connection, owner, self.quota.max_active)
+        _check_rate(connection, owner, self.quota.max_per_minute, now)
+        _check_compute(connection, owner, self.quota.max_compute_s_per_day, now)
 
 
 UNLIMITED = Admission()
 
 
-def _check_active(session: Session, owner: str, most: int | None) -> None:
-    if most is not None and _count(session, Job.owner == owner, Job.status.in_(("queued", "in_progress"))) >= most:
+def _check_active(connection: Connection, owner: str, most: int | None) -> None:
+    if most is not None and _count(connection, Job.owner == owner, Job.status.in_(("queued", "in_progress"))) >= most:
         message = f"This API key may have {most} unfinished videos at once; wait for one or delete it."
         raise AdmissionError("quota_exceeded", message, 10)
 
 
-def _check_rate(session: Session, owner: str, most: int | None, now: float) -> None:
+def _check_rate(connection: Connection, owner: str, most: int | None, now: float) -> None:
     """Deleted jobs count too: deleting must not give the minute back."""
     if most is None:
         return
     recent = select(Job.created_s).where(Job.owner == owner, Job.created_s > now - MINUTE_S)
     # the limit frees up when the `most`-th newest request is a minute old
-    blocking = session.scalar(recent.order_by(Job.created_s.desc()).offset(most - 1).limit(1))
+    blocking = connection.scalar(recent.order_by(Job.created_s.desc()).offset(most - 1).limit(1))
     if blocking is not None:
         message = f"This API key may ask for {most} videos a minute; try again later."
         raise AdmissionError("rate_limit_exceeded", message, blocking + MINUTE_S - now)
 
 
-def _check_compute(session: Session, owner: str, most: float | None, now: float) -> None:
+def _check_compute(connection: Connection, owner: str, most: float | None, now: float) -> None:
     if most is None:
         return
     spent = func.sum(func.coalesce(Job.completed_s, Job.deleted_s, now) - Job.started_s)
-    used = session.scalar(select(spent).where(Job.owner == owner, Job.started_s > now - DAY_S)) or 0.0
+    used = connection.scalar(select(spent).where(Job.owner == owner, Job.started_s > now - DAY_S)) or 0.0
     if used >= most:
         message = f"This API key has used its {most:g} seconds of making within 24 hours."
         raise AdmissionError("quota_exceeded", message, LONGEST_ADVICE_S)
 
 
-def _count(session: Session, *conditions: ColumnElement[bool]) -> int:
+def _count(connection: Connection, *conditions: ColumnElement[bool]) -> int:
     query = select(func.count()).select_from(Job).where(Job.deleted_s.is_(None), *conditions)
-    return session.scalar(query) or 0
+    return connection.scalar(query) or 0

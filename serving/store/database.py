@@ -34,6 +34,12 @@ class Database:
         with Session(self._reader, expire_on_commit=False) as session, session.begin():
             yield session
 
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """As `write`, for plain rows."""
+        with self._engine.begin() as connection:
+            yield connection
+
     def first(self, query: Select[Any], values: Mapping[str, Any] | None = None) -> Any:
         """The first row of plain columns, or None; without a session, which costs more than a small query does."""
         with self._reader.begin() as connection:

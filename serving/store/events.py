@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Literal, TypeAlias, get_args
 
-from sqlalchemy import select
+from sqlalchemy import Connection, insert, select
 from sqlalchemy.orm import Session
 
 from serving.store.database import Database
@@ -15,6 +15,7 @@ EventType: TypeAlias = Literal[
 ]
 Announced: TypeAlias = Literal["video.completed", "video.failed"]
 ANNOUNCED: tuple[Announced, ...] = get_args(Announced)
+_INSERT = insert(Event.__table__)
 LAST: tuple[EventType, ...] = ("video.completed", "video.failed", "video.deleted")
 
 
@@ -26,6 +27,12 @@ def record(session: Session, job_id: str, owner: str, happened: EventType, *, no
     for endpoint in session.scalars(select(WebhookEndpoint).where(WebhookEndpoint.owner == owner)):
         if happened in endpoint.event_types:
             session.add(delivery(endpoint, happened, job_id, now))
+
+
+def record_queued(connection: Connection, job_id: str, owner: str, *, now: float) -> None:
+    """As `record`, for a job that was just inserted, which nobody has to be told of."""
+    values = {"job_id": job_id, "owner": owner, "type": "video.queued", "progress": 0, "created_s": now}
+    connection.execute(_INSERT, values)
 
 
 def delivery(endpoint: WebhookEndpoint, happened: Announced, job_id: str, now: float) -> Delivery:

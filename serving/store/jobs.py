@@ -11,13 +11,13 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from serving.store.admission import UNLIMITED, WAITING, Admission
 from serving.store.database import Database
-from serving.store.events import EventType, record
+from serving.store.events import EventType, record, record_queued
 from serving.store.tables import Job
 
 RETRY_WINDOW_S = 600.0  # how long the SDK's own retry of a lost reply can take, with room
@@ -85,11 +85,12 @@ class JobTable:
     def create_all(self, wanted: Sequence[NewJob], admission: Admission = UNLIMITED) -> Sequence[tuple[Job, bool]]:
         """As `create`, for several jobs of one owner: all of them or none."""
         try:
-            with self.database.write() as session:
-                return [self._put(session, new, admission) for new in wanted]
+            # rows without a session, whose bookkeeping takes longer than the insert
+            with self.database.connect() as connection:
+                return [self._put(connection, new, admission) for new in wanted]
         except IntegrityError:  # on PostgreSQL the same key may have been inserted since we looked
-            with self.database.read() as session:
-                known = [self._repeated(session, new) for new in wanted]
+            with self.database.connect() as connection:
+                known = [self._repeated(connection, new) for new in wanted]
             if None in known:
                 raise
             return [(job, False) for job in known if job is not None]
@@ -225,49 +226,51 @@ class JobTable:
                 record(session, lease.job.id, lease.job.owner, happened, now=self._clock(), progress=progress)
         return progress is not None
 
-    def _put(self, session: Session, new: NewJob, admission: Admission) -> tuple[Job, bool]:
+    def _put(self, connection: Connection, new: NewJob, admission: Admission) -> tuple[Job, bool]:
         if self.database.is_postgresql:  # one request of an owner at a time; SQLite has one writer anyway
-            session.execute(select(func.pg_advisory_xact_lock(func.hashtext(new.owner))))
-        known = self._repeated(session, new)
+            connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(new.owner))))
+        known = self._repeated(connection, new)
         if known is not None:
             return known, False
         now = self._clock()
-        admission.check(session, new.owner, now)
-        job = self._row(new)
-        session.add(job)
-        record(session, job.id, job.owner, "video.queued", now=now)
-        session.flush()  # the next of several must see this one
+        admission.check(connection, new.owner, now)
+        row = _row(new, now)
+        job = Job(sequence=connection.execute(_INSERT, row).inserted_primary_key[0], **row)
+        record_queued(connection, job.id, job.owner, now=now)
         return job, True
 
-    def _row(self, new: NewJob) -> Job:
-        return Job(
-            id=f"video_{secrets.token_hex(16)}",
-            status="queued",
-            created_s=self._clock(),
-            model=new.model,
-            prompt=new.prompt,
-            seconds=new.seconds,
-            size=new.size,
-            settings=new.settings,
-            owner=new.owner,
-            fingerprint=new.fingerprint,
-            batch_key=new.batch_key,
-            trace=new.trace,
-            idempotency_key=new.idempotency_key,
-        )
-
-    def _repeated(self, session: Session, new: NewJob) -> Job | None:
+    def _repeated(self, connection: Connection, new: NewJob) -> Job | None:
+        if new.idempotency_key is None and not new.is_retry:
+            return None
         mine = _alive().where(Job.owner == new.owner)
         if new.idempotency_key is not None:
-            known = session.scalars(mine.where(Job.idempotency_key == new.idempotency_key)).one_or_none()
-            if known is not None and known.fingerprint != new.fingerprint:
-                raise IdempotencyConflictError(new.idempotency_key)
-            return known
-        if not new.is_retry:
-            return None
-        since = self._clock() - RETRY_WINDOW_S
-        same = mine.where(Job.fingerprint == new.fingerprint, Job.created_s >= since)
-        return session.scalars(same.order_by(Job.sequence.desc()).limit(1)).one_or_none()
+            mine = mine.where(Job.idempotency_key == new.idempotency_key)
+        else:
+            mine = mine.where(Job.fingerprint == new.fingerprint, Job.created_s >= self._clock() - RETRY_WINDOW_S)
+        with Session(connection) as session:
+            known = session.scalars(mine.order_by(Job.sequence.desc()).limit(1)).one_or_none()
+        if known is not None and known.fingerprint != new.fingerprint:
+            raise IdempotencyConflictError(new.idempotency_key)
+        return known
+
+
+def _row(new: NewJob, now: float) -> dict[str, Any]:
+    return {
+        "id": f"video_{secrets.token_hex(16)}",
+        "status": "queued",
+        "progress": 0,
+        "created_s": now,
+        "model": new.model,
+        "prompt": new.prompt,
+        "seconds": new.seconds,
+        "size": new.size,
+        "settings": new.settings,
+        "owner": new.owner,
+        "fingerprint": new.fingerprint,
+        "batch_key": new.batch_key,
+        "trace": new.trace,
+        "idempotency_key": new.idempotency_key,
+    }
 
 
 def _alive() -> Select[tuple[Job]]:
@@ -286,6 +289,7 @@ def _make_outlook(num_recent: int = 8) -> Select[tuple[int, float | None]]:
     return select(WAITING.where(Job.sequence < bindparam("sequence")).scalar_subquery(), mean)
 
 
+_INSERT = insert(Job.__table__)
 _OUTLOOK = _make_outlook()  # made once: to build a query costs more than to run it
 
 

@@ -27,7 +27,7 @@ from serving.store.storage import VideoStorage
 
 pytestmark = [
     pytest.mark.chaos,
-    pytest.mark.timeout(1200),
+    pytest.mark.timeout(2400),
     pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning"),
 ]
 BODY = {"prompt": "a red ball", "seconds": "1", "size": "32x32", "seed": 3}

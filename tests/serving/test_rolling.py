@@ -17,7 +17,7 @@ from ray import serve
 from serving.app import APPLICATION, Server, build, start, stop
 from serving.config import ServeConfig
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 A_VIDEO = {"prompt": "a red ball", "seconds": "0.5", "size": "16x16", "num_inference_steps": 1}
 NAME = "rolling"
 
