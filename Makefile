@@ -18,6 +18,7 @@ setup: $(READY) ## Make the environment: Debian libraries, .venv, pinned package
 $(READY): constraints.txt pyproject.toml infra/debian.sh
 	bash infra/debian.sh
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt --upgrade pip
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) torch==2.13.0
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	touch $@

@@ -15,7 +15,7 @@ EventType: TypeAlias = Literal[
 ]
 Announced: TypeAlias = Literal["video.completed", "video.failed"]
 ANNOUNCED: tuple[Announced, ...] = get_args(Announced)
-_INSERT = insert(Event.__table__)
+_INSERT = insert(Event)
 LAST: tuple[EventType, ...] = ("video.completed", "video.failed", "video.deleted")
 
 

@@ -235,7 +235,7 @@ class JobTable:
         now = self._clock()
         admission.check(connection, new.owner, now)
         row = _row(new, now)
-        job = Job(sequence=connection.execute(_INSERT, row).inserted_primary_key[0], **row)
+        job = Job(sequence=connection.execute(_INSERT, row).scalar_one(), **row)
         record_queued(connection, job.id, job.owner, now=now)
         return job, True
 
@@ -289,7 +289,7 @@ def _make_outlook(num_recent: int = 8) -> Select[tuple[int, float | None]]:
     return select(WAITING.where(Job.sequence < bindparam("sequence")).scalar_subquery(), mean)
 
 
-_INSERT = insert(Job.__table__)
+_INSERT = insert(Job).returning(Job.sequence)
 _OUTLOOK = _make_outlook()  # made once: to build a query costs more than to run it
 
 

@@ -41,7 +41,13 @@ class OneModel:
 def config_of(folder: Path, lease_s: float = 20.0) -> ServeConfig:
     """The settings that the test has too."""
     return ServeConfig.at(
-        folder, tracking_uri="unused", lease_s=lease_s, poll_interval_s=0.01, frame_check="off", max_batch=1
+        folder,
+        tracking_uri="unused",
+        lease_s=lease_s,
+        poll_interval_s=0.01,
+        frame_check="off",
+        max_batch=1,
+        max_queued_jobs=1_000_000,  # storms without a worker fill any queue
     )
 
 
