@@ -27,6 +27,7 @@ demo: $(READY) ## The whole line, from rendered films to three served videos and
 	$(BIN)/skyloom demo
 
 test: $(READY) ## Every test, the whole line at a tiny size included
+	bash infra/debian.sh postgresql
 	$(BIN)/python -m pytest
 
 checks: $(READY) ## Style, format, types, import direction
@@ -49,5 +50,6 @@ bench: $(READY) ## Every benchmark; rewrites docs/benchmarks.md
 	$(BIN)/skyloom bench
 
 chaos: $(READY) ## Kill stages with signal 9 in the middle; the result must be byte-identical
-	bash infra/debian.sh chromium iproute2
+	bash infra/debian.sh chromium iproute2 postgresql
 	$(BIN)/python -m pytest -q -m chaos
+	SKYLOOM_TEST_DATABASE=postgresql $(BIN)/python -m pytest -q tests/serving

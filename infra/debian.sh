@@ -4,7 +4,8 @@
 #   libglib2.0-0                    OpenCV
 #   g++                             torch.compile builds its kernels for the CPU
 #   python3-venv                    `python -m venv`, only where Debian's own Python is used
-# Further packages can be named: `make chaos` wants chromium (a browser at the API) and iproute2 (a second network).
+# Further packages can be named: `make test` wants postgresql (a real server for the job table), and `make chaos`
+# chromium (a browser at the API) and iproute2 (a second network).
 set -euo pipefail
 
 command -v dpkg-query >/dev/null || exit 0 # not Debian: `skyloom doctor` says what is missing

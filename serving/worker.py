@@ -24,8 +24,8 @@ from serving.limits import ModelFacts
 from serving.orders import Shelf, claim_of, order_of
 from serving.store.jobs import JobTable, Lease
 from serving.store.served import ServedTable
-from serving.store.space import NO_SPACE, is_full
 from serving.store.storage import VideoStorage
+from serving.store.trouble import NO_SPACE, is_full, is_out_of_reach, passes
 from serving.tracing import StepSpans, batch_span, tracer
 from serving.trust.certificates import identity_of
 from serving.trust.mark import marked
@@ -127,14 +127,14 @@ class Worker:
         with ThreadPoolExecutor(1, thread_name_prefix="hand-in") as hands:
             before: Future[bool] | None = None
             while not self._stop.is_set():
-                self._models.follow_aliases()
+                unless_in_trouble(self._models.follow_aliases)
                 rendered: list[Rendered] = []
-                if not unless_full(partial(self._render_next, rendered)):
+                if not unless_in_trouble(partial(self._render_next, rendered)):
                     self._stop.wait(self._config.poll_interval_s)
                     continue
                 if before is not None:
                     before.result()  # one at a time, or finished frames would pile up
-                before = hands.submit(unless_full, partial(self._hand_in_all, rendered))
+                before = hands.submit(unless_in_trouble, partial(self._hand_in_all, rendered))
 
     def _render_next(self, rendered: list[Rendered]) -> bool:
         """Whether there was a job; what was made of it is put to `rendered`."""
@@ -148,7 +148,7 @@ class Worker:
 
     def _keep_alive(self) -> None:
         while not self._stop.wait(self._config.lease_s / 4):
-            unless_full(self._renew_all)
+            unless_in_trouble(self._renew_all)
 
     def _renew_all(self) -> None:
         for lease in list(self._held.values()):
@@ -163,6 +163,8 @@ class Worker:
         try:
             rendered = self._sampled(leases)
         except Exception as error:
+            if is_out_of_reach(error):  # not the job's fault
+                raise
             if len(leases) > 1:
                 logger.warning("a batch of %d failed (%r); its videos are made one by one", len(leases), error)
                 return [one for lease in leases for one in self._render([lease])]
@@ -189,6 +191,8 @@ class Worker:
                 try:
                     one.context.run(self._hand_in, one)
                 except Exception as error:
+                    if is_out_of_reach(error):
+                        raise
                     self._fail(one.lease, error)
                 self._let_go([one.lease])
         finally:
@@ -249,17 +253,17 @@ class Worker:
                     return None
 
 
-def unless_full(work: Callable[[], bool | None]) -> bool:
-    """Whether there was work; False when its outcome could not be written down, for want of space.
+def unless_in_trouble(work: Callable[[], bool | None]) -> bool:
+    """Whether there was work; False when its outcome could not be written down: no space, or no answer.
 
-    The worker lives on: the job's lease runs out, and it is made again when there is space.
+    The worker lives on: the job's lease runs out, and it is made again when the trouble has passed.
     """
     try:
         return bool(work())
     except Exception as error:
-        if not is_full(error):
+        if not passes(error):
             raise
-        logger.exception("there is no space left for the job table")
+        logger.exception("the job table cannot be written at the moment")
         return False
 
 

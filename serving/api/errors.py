@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from model.errors import SkyloomError
-from serving.store.space import NO_SPACE
+from serving.store.trouble import NO_SPACE
 
 _CODES = {
     400: "invalid_request",

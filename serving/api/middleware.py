@@ -8,7 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.api.errors import envelope, envelope_for_status
-from serving.store.space import is_full
+from serving.store.trouble import is_full, is_out_of_reach
 from serving.tracing import PARENT, context_of, tracer
 
 _log = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ SECURITY_HEADERS = {
 
 
 BROKEN = "The server had an error while processing your request. Report the x-request-id."
+OUT_OF_REACH = "The server's database does not answer at the moment; try again in a few seconds."
 NO_SPACE_LEFT = "The server has no space left; nothing of this request was kept. Try again later."
 
 
@@ -59,10 +60,17 @@ class Guard:
             await reply.fail(413, self._too_large())
         except Exception as error:
             _log.exception("request %s failed: %s %s", reply.request_id, scope["method"], scope["path"])
-            await reply.fail(*((507, NO_SPACE_LEFT) if is_full(error) else (500, BROKEN)))
+            await reply.fail(*_trouble(error))
 
     def _too_large(self) -> str:
         return f"The request body is larger than {self._max_body_bytes} bytes or its length is not a number."
+
+
+def _trouble(error: Exception) -> tuple[int, str]:
+    """The status and what is told of an error that no route expected."""
+    if is_full(error):
+        return 507, NO_SPACE_LEFT
+    return (503, OUT_OF_REACH) if is_out_of_reach(error) else (500, BROKEN)
 
 
 class _Reply:

@@ -13,6 +13,11 @@ from serving.store.tables import Base
 
 _CREATE_LOCK = 0x5C1_0011  # any fixed number: two servers starting at once must not both create the tables
 
+LONGEST_WAIT_S = 30
+"""For a lock that another holds. On PostgreSQL a process that stops in a transaction loses it after as long."""
+
+_POSTGRESQL_OPTIONS = f"-c idle_in_transaction_session_timeout={LONGEST_WAIT_S}s"
+
 
 class Database:
     """One database and its sessions; safe from many threads, processes and machines at once."""
@@ -58,11 +63,11 @@ def open_engine(url: str) -> Engine:
     """
     database = make_url(url)
     if database.get_backend_name() != "sqlite":
-        engine = create_engine(database, pool_pre_ping=True)
+        engine = create_engine(database, pool_pre_ping=True, connect_args={"options": _POSTGRESQL_OPTIONS})
     else:
         if database.database:
             Path(database.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(database, connect_args={"timeout": 30, "check_same_thread": False})
+        engine = create_engine(database, connect_args={"timeout": LONGEST_WAIT_S, "check_same_thread": False})
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     with engine.begin() as connection:

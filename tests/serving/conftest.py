@@ -1,6 +1,11 @@
 """A model that paints a colour per seed, and the server's parts around it; only the networks are missing."""
 
 import io
+import itertools
+import os
+import shutil
+import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
@@ -122,6 +127,37 @@ class Store:
 
 
 @pytest.fixture(scope="session")
+def postgres() -> Iterator[Callable[[], str]]:
+    """A real PostgreSQL server, reached through a socket file: each call makes a new database and gives its URL."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        pytest.skip("no PostgreSQL here: bash infra/debian.sh postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    is_root = os.geteuid() == 0  # as root it does not run at all
+    if is_root:
+        shutil.chown(folder, "postgres")
+    user = ["runuser", "-u", "postgres", "--"] if is_root else []
+
+    def run(name: str, *words: str) -> None:
+        subprocess.run([*user, programs[-1] / name, *words], check=True, capture_output=True, cwd=folder)
+
+    data = str(folder / "data")
+    run("initdb", "--no-sync", "--auth=trust", "--username=skyloom", "-D", data)
+    settings = f"-c listen_addresses= -c unix_socket_directories={folder}"
+    run("pg_ctl", "start", "--wait", "-D", data, "-l", str(folder / "log"), "-o", settings)
+    numbers = itertools.count()
+
+    def new_database() -> str:
+        name = f"jobs{next(numbers)}"
+        run("createdb", "-h", str(folder), "-U", "skyloom", name)
+        return f"postgresql+psycopg://skyloom@/{name}?host={folder}"
+
+    yield new_database
+    run("pg_ctl", "stop", "-m", "immediate", "-D", data)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(tmp_path_factory.mktemp("mlflow"))
 
@@ -159,10 +195,14 @@ def facts() -> ModelFacts:
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> ServeConfig:
-    return ServeConfig.at(
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> ServeConfig:
+    """Of a small server; with `SKYLOOM_TEST_DATABASE=postgresql` every test that uses it runs on PostgreSQL."""
+    made = ServeConfig.at(
         tmp_path / "serve", tracking_uri="unused", alias_poll_s=0.01, poll_interval_s=0.01, frame_check="off"
     )
+    if os.environ.get("SKYLOOM_TEST_DATABASE") != "postgresql":
+        return made
+    return made.model_copy(update={"database_url": request.getfixturevalue("postgres")()})
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from serving.api.intake import LIMITS
 from serving.config import ServeConfig
 from serving.store.database import Database
 from serving.store.jobs import JobTable
-from serving.store.space import is_full
-from serving.worker import Worker, unless_full
+from serving.store.trouble import is_full
+from serving.worker import Worker, unless_in_trouble
 
 Hire = Callable[[ServeConfig, JobTable], Worker]
 A_VIDEO = {"prompt": "a red ball", "seconds": "2", "size": "48x32"}
@@ -85,7 +85,7 @@ def test_at_twenty_points_of_a_full_disk_nothing_is_lost(small_disk: Path, tmp_p
                         taken.append(reply.json()["id"])
                     else:
                         assert reply.json()["error"]["code"] == "insufficient_storage", reply.text
-                unless_full(worker.run_one)
+                unless_in_trouble(worker.run_one)
                 assert client.get(f"/v1/videos/{before}/content").status_code == 200
         for _ in range(20 * len(taken)):
             worker.run_one()
@@ -127,4 +127,4 @@ def test_other_errors_still_end_the_worker() -> None:
         raise ValueError("not space")
 
     with pytest.raises(ValueError, match="not space"):
-        unless_full(broken)
+        unless_in_trouble(broken)

@@ -1,6 +1,7 @@
 """Any order of requests, claims, lost workers and deletions leaves a history that makes sense (R13)."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,11 +42,12 @@ class JobHistory(RuleBasedStateMachine):
     """The table beside a plain dictionary; every answer of the one is held against the other."""
 
     leases = Bundle("leases")
+    new_url = staticmethod(lambda: "sqlite://")
 
     @initialize()
     def begin(self) -> None:
         """An empty table."""
-        self.database = Database("sqlite://")
+        self.database = Database(self.new_url())
         self.now_s = 1000.0
         self.table = JobTable(self.database, max_attempts=MAX_ATTEMPTS, clock=lambda: self.now_s)
         self.known: dict[str, Known] = {}
@@ -172,16 +174,23 @@ def pages(table: JobTable, size: int) -> list[str]:
             return found
 
 
-def run_histories(number: int, steps: int) -> None:
+def run_histories(number: int, steps: int, machine: type[JobHistory] = JobHistory) -> None:
     """Tries so many histories of so many steps."""
     quiet = settings(
         max_examples=number, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
     )
-    run_state_machine_as_test(JobHistory, settings=quiet)
+    run_state_machine_as_test(machine, settings=quiet)
 
 
 def test_histories() -> None:
     run_histories(25, 25)
+
+
+def test_histories_on_postgresql(postgres: Callable[[], str]) -> None:
+    class OnPostgresql(JobHistory):
+        new_url = staticmethod(postgres)
+
+    run_histories(12, 25, OnPostgresql)
 
 
 @pytest.mark.chaos

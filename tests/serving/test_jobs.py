@@ -1,6 +1,7 @@
 """The job table's promises: one holder at a time, at most one result, nothing lost, steady paging."""
 
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,24 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
-def table(tmp_path: Path, clock: Clock) -> JobTable:
-    return JobTable(Database(f"sqlite:///{tmp_path / 'jobs.db'}"), max_attempts=3, clock=clock)
+@pytest.fixture(params=["sqlite", "postgresql"])
+def table(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[JobTable]:
+    is_sqlite = request.param == "sqlite"
+    database = Database(f"sqlite:///{tmp_path / 'jobs.db'}" if is_sqlite else request.getfixturevalue("postgres")())
+    yield JobTable(database, max_attempts=3, clock=clock)
+    database.close()
 
 
-def test_commits_survive_a_power_cut_by_setting(table: JobTable) -> None:
-    with table.database._engine.connect() as connection:
+def test_commits_survive_a_power_cut_by_setting(tmp_path: Path) -> None:
+    with Database(f"sqlite:///{tmp_path / 'jobs.db'}")._engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+
+
+def test_postgresql_ends_a_transaction_whose_process_sleeps(postgres) -> None:
+    """Else a worker that was stopped in the middle of one would keep its job from the others for ever."""
+    with Database(postgres())._engine.connect() as connection:
+        assert connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar() == "30s"
 
 
 def test_a_job_outlives_the_table_object(tmp_path: Path) -> None:

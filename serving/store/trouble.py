@@ -1,0 +1,48 @@
+"""Troubles that are nobody's fault and pass: no space left, or a database that does not answer."""
+
+import errno
+import sqlite3
+
+import psycopg
+from sqlalchemy.exc import DBAPIError, TimeoutError
+
+from model.errors import DiskFullError
+
+NO_SPACE = "insufficient_storage"
+_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
+_SQLITE_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_WRITE}
+_POSTGRESQL_DISK_FULL = "53100"
+_SQLITE_TAKEN = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_POSTGRESQL_AWAY = ("08", "57P", "25P03", "53300", "55P03")
+"""No connection, shut down, ended while idle in a transaction, too many connections, a lock not given in time."""
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the disk, or the quota on it, is used up."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return is_full(error.orig)
+    if isinstance(error, DiskFullError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno in _ERRNOS
+    code = getattr(error, "sqlite_errorcode", None)
+    return code in _SQLITE_CODES or getattr(error, "sqlstate", None) == _POSTGRESQL_DISK_FULL
+
+
+def is_out_of_reach(error: BaseException) -> bool:
+    """Whether the database did not answer: another holds it for too long, all connections are taken, or it is away."""
+    if isinstance(error, TimeoutError):
+        return True
+    if not isinstance(error, DBAPIError) or error.orig is None:
+        return False
+    if error.connection_invalidated:
+        return True
+    code, state = (getattr(error.orig, name, None) for name in ("sqlite_errorcode", "sqlstate"))
+    if isinstance(error.orig, psycopg.OperationalError) and state is None:  # it could not be connected to
+        return True
+    return (code is not None and code & 0xFF in _SQLITE_TAKEN) or (state or "").startswith(_POSTGRESQL_AWAY)
+
+
+def passes(error: BaseException) -> bool:
+    """Whether the same work may well succeed later."""
+    return is_full(error) or is_out_of_reach(error)
