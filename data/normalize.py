@@ -1,4 +1,4 @@
-"""Any picture to one bucket's pixels: nearest aspect, scaled by area to cover it, cropped at the centre."""
+"""Any picture to one bucket's pixels: nearest aspect, shrunk by area to cover it, cropped at the centre."""
 
 import math
 from collections.abc import Sequence
@@ -9,11 +9,10 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from data.probe import display_size
-from data.video import display_matrix, swaps_axes, turn
+from data.video import EXACT, display_matrix, swaps_axes, turn
 from model.shapes import VideoShape
 
-# The exact flags give the same pixels on every processor.
-_SCALING = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+_SHRINKING, _KEEPING = Interpolation.AREA | EXACT, Interpolation.BICUBIC | EXACT
 
 
 def nearest_shape(width: int, height: int, shapes: Sequence[VideoShape]) -> VideoShape:
@@ -48,9 +47,9 @@ class Normalizer:
         matrix = display_matrix(picture)
         width, height = cover_size(*display_size(picture, self._pixel_aspect), shape)
         stored_width, stored_height = (height, width) if swaps_axes(matrix) else (width, height)
-        scaled = self._reformatter.reformat(
-            picture, stored_width, stored_height, format="rgb24", interpolation=_SCALING
-        )
+        # means would only repeat the colours, which are stored at half size, where nothing shrinks
+        scaling = _SHRINKING if stored_width < picture.width else _KEEPING
+        scaled = self._reformatter.reformat(picture, stored_width, stored_height, format="rgb24", interpolation=scaling)
         rgb = turn(scaled.to_ndarray(), matrix)
         top, left = (height - shape.height) // 2, (width - shape.width) // 2
         return rgb[top : top + shape.height, left : left + shape.width].copy()

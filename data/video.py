@@ -27,8 +27,10 @@ logger = logging.getLogger(__name__)
 
 # Keeps the broadcast rates (30000/1001) exact and every rate within what an MP4 timescale can hold.
 _MAX_FPS_DENOMINATOR = 1001
-# The exact flags give the same pixels on every processor.
-_CONVERSION = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+EXACT = Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+"""The same pixels on every processor. Without full chroma, swscale's RGB is up to 2 levels too dark, each time anew."""
+
+_CONVERSION = Interpolation.BICUBIC | EXACT
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def decoded_frames(container: InputContainer, stream: VideoStream) -> Iterator[F
                 raise DecodeError(f"{container.name} has a frame without a timestamp; remux it with ffmpeg first")
             if index == 0:
                 matrix = display_matrix(picture)
-            rgb = reformatter.reformat(picture, format="rgb24").to_ndarray()
+            rgb = reformatter.reformat(picture, format="rgb24", interpolation=_CONVERSION).to_ndarray()
             yield Frame(picture.pts, picture.time, turn(rgb, matrix))
     except av.error.FFmpegError as error:
         raise DecodeError(f"{container.name} stops decoding ({error}); it is damaged or incomplete") from error

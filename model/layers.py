@@ -27,12 +27,13 @@ def attend(
     v_BHMD: Float[Tensor, "b h m d"],
     mask: Bool[Tensor, "..."] | None = None,
 ) -> Float[Tensor, "b h n d"]:
-    """Softmax attention. Short rows on CPU are multiplied out: the fused kernel's backward is slow there.
+    """Softmax attention. Short rows in bfloat16 on CPU are multiplied out: the fused kernel's backward is slow there.
 
-    Measured at B=64, N=84, forward and backward, bf16, one core: fused 90 ms, multiplied out 29 ms (decision 0003).
+    Measured at B=64, N=84, forward and backward, bf16, one core: fused 90 ms, multiplied out 29 ms; in float32 the
+    fused one is the faster, twice at N=216 (decision 0003).
     """
-    short = q_BHND.device.type == "cpu" and k_BHMD.shape[2] <= MULTIPLIED_OUT_TOKENS
-    if not short or mask is not None:
+    slow = q_BHND.device.type == "cpu" and v_BHMD.dtype is torch.bfloat16
+    if not slow or k_BHMD.shape[2] > MULTIPLIED_OUT_TOKENS or mask is not None:
         return functional.scaled_dot_product_attention(q_BHND, k_BHMD, v_BHMD, attn_mask=mask)
     scores = (q_BHND * q_BHND.shape[-1] ** -0.5) @ k_BHMD.transpose(-1, -2)
     return scores.float().softmax(-1).to(v_BHMD.dtype) @ v_BHMD

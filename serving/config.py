@@ -26,7 +26,7 @@ class ServeOptions(Config):
     lease_s: float = Field(default=20.0, gt=0, description="a job whose worker is silent this long is given to another")
     max_attempts: int = Field(default=3, ge=1, description="a job that lost its worker this often fails")
     max_batch: int = Field(default=4, ge=1, description="waiting videos of equal shape that are made in one batch")
-    poll_interval_s: float = Field(default=0.1, gt=0, description="how often an idle replica looks for a job")
+    poll_interval_s: float = Field(default=0.02, gt=0, description="how often an idle replica looks for a job")
     alias_poll_s: float = Field(default=2.0, gt=0, description="how often a replica checks whether the alias moved")
     max_queued_jobs: int = Field(default=1000, ge=1, description="jobs waiting at once before new ones get 429")
     max_body_bytes: int = Field(default=32 * 2**20, ge=1024, description="largest request body, refused before parsing")

@@ -11,13 +11,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from serving.store.admission import UNLIMITED, WAITING, Admission
 from serving.store.database import Database
 from serving.store.events import EventType, record, record_queued
+from serving.store.statements import CLAIMABLE, INSERT, OUTLOOK, alive
 from serving.store.tables import Job
 
 RETRY_WINDOW_S = 600.0  # how long the SDK's own retry of a lost reply can take, with room
@@ -97,7 +98,7 @@ class JobTable:
 
     def get(self, job_id: str, owner: str | None = None) -> Job | None:
         """The job, or None when it never was, is deleted, or is another's than the `owner` that is named."""
-        query = _alive().where(Job.id == job_id)
+        query = alive().where(Job.id == job_id)
         with self.database.read() as session:
             return session.scalars(query if owner is None else query.where(Job.owner == owner)).one_or_none()
 
@@ -110,7 +111,7 @@ class JobTable:
             UnknownCursorError: the owner never had a job `after`.
         """
         query = (
-            _alive()
+            alive()
             .where(Job.owner == owner)
             .order_by(Job.sequence.asc() if order == "asc" else Job.sequence.desc())
             .limit(limit + 1)
@@ -141,7 +142,7 @@ class JobTable:
 
     def outlook(self, job: Job) -> tuple[int, float | None]:
         """How many jobs wait before this one, and the mean seconds that the last completed ones took, if any."""
-        num_before, duration_s = self.database.first(_OUTLOOK, {"sequence": job.sequence})
+        num_before, duration_s = self.database.first(OUTLOOK, {"sequence": job.sequence})
         return num_before, duration_s
 
     # the worker's side
@@ -152,6 +153,8 @@ class JobTable:
         A job that lost its worker `max_attempts` times is failed here instead: it may be what kills them.
         """
         now = self._clock()
+        if self.database.first(CLAIMABLE, {"now": now}) is None:  # an idle worker asks often, and takes no lock
+            return None
         lost = and_(Job.status == "in_progress", Job.lease_until_s < now)
         exhausted = _ended("failed", now) | {
             "error_code": "attempts_exhausted",
@@ -235,14 +238,14 @@ class JobTable:
         now = self._clock()
         admission.check(connection, new.owner, now)
         row = _row(new, now)
-        job = Job(sequence=connection.execute(_INSERT, row).scalar_one(), **row)
+        job = Job(sequence=connection.execute(INSERT, row).scalar_one(), **row)
         record_queued(connection, job.id, job.owner, now=now)
         return job, True
 
     def _repeated(self, connection: Connection, new: NewJob) -> Job | None:
         if new.idempotency_key is None and not new.is_retry:
             return None
-        mine = _alive().where(Job.owner == new.owner)
+        mine = alive().where(Job.owner == new.owner)
         if new.idempotency_key is not None:
             mine = mine.where(Job.idempotency_key == new.idempotency_key)
         else:
@@ -271,26 +274,6 @@ def _row(new: NewJob, now: float) -> dict[str, Any]:
         "trace": new.trace,
         "idempotency_key": new.idempotency_key,
     }
-
-
-def _alive() -> Select[tuple[Job]]:
-    return select(Job).where(Job.deleted_s.is_(None))
-
-
-def _make_outlook(num_recent: int = 8) -> Select[tuple[int, float | None]]:
-    recent = (
-        select((Job.completed_s - Job.started_s).label("duration_s"))
-        .where(Job.status == "completed")
-        .order_by(Job.sequence.desc())
-        .limit(num_recent)
-        .subquery()
-    )
-    mean = select(func.avg(recent.c.duration_s)).scalar_subquery()
-    return select(WAITING.where(Job.sequence < bindparam("sequence")).scalar_subquery(), mean)
-
-
-_INSERT = insert(Job).returning(Job.sequence)
-_OUTLOOK = _make_outlook()  # made once: to build a query costs more than to run it
 
 
 def _ended(status: str, now: float) -> dict[str, Any]:

@@ -4,7 +4,8 @@ import errno
 import sqlite3
 
 import psycopg
-from sqlalchemy.exc import DBAPIError, TimeoutError
+from sqlalchemy import exc
+from sqlalchemy.exc import DBAPIError
 
 from model.errors import DiskFullError
 
@@ -31,7 +32,7 @@ def is_full(error: BaseException) -> bool:
 
 def is_out_of_reach(error: BaseException) -> bool:
     """Whether the database did not answer: another holds it for too long, all connections are taken, or it is away."""
-    if isinstance(error, TimeoutError):
+    if isinstance(error, exc.TimeoutError):
         return True
     if not isinstance(error, DBAPIError) or error.orig is None:
         return False

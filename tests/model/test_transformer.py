@@ -56,7 +56,10 @@ def test_padding_to_the_right_changes_nothing() -> None:
 
 
 @torch.no_grad()
-def test_multiplied_out_attention_equals_the_fused_kernel() -> None:
-    q, k, v = (torch.randn(2, 3, 50, 16) for _ in range(3))
+def test_multiplied_out_attention_is_nearly_as_exact_as_the_fused_kernel() -> None:
+    q, k, v = (torch.randn(2, 3, 50, 16).bfloat16() for _ in range(3))
+    exact = torch.nn.functional.scaled_dot_product_attention(q.float(), k.float(), v.float())
     fused = torch.nn.functional.scaled_dot_product_attention(q, k, v)
-    torch.testing.assert_close(attend(q, k, v), fused, atol=1e-5, rtol=1e-4)
+    error, fused_error = ((found.float() - exact).abs().mean() for found in (attend(q, k, v), fused))
+    assert not torch.equal(attend(q, k, v), fused)
+    assert error <= 2 * fused_error  # its scores are rounded too

@@ -1,0 +1,36 @@
+"""The job table's statements that every request or every idle moment runs, made once: to build one costs more."""
+
+from sqlalchemy import Select, and_, bindparam, func, insert, or_, select
+
+from serving.store.admission import WAITING
+from serving.store.tables import Job
+
+
+def alive() -> Select[tuple[Job]]:
+    """The jobs that are not deleted."""
+    return select(Job).where(Job.deleted_s.is_(None))
+
+
+def _make_outlook(num_recent: int = 8) -> Select[tuple[int, float | None]]:
+    recent = (
+        select((Job.completed_s - Job.started_s).label("duration_s"))
+        .where(Job.status == "completed")
+        .order_by(Job.sequence.desc())
+        .limit(num_recent)
+        .subquery()
+    )
+    mean = select(func.avg(recent.c.duration_s)).scalar_subquery()
+    return select(WAITING.where(Job.sequence < bindparam("sequence")).scalar_subquery(), mean)
+
+
+CLAIMABLE = (
+    select(Job.sequence)
+    .where(Job.deleted_s.is_(None))
+    .where(or_(Job.status == "queued", and_(Job.status == "in_progress", Job.lease_until_s < bindparam("now"))))
+    .limit(1)
+)
+"""Something that a worker may take; takes no lock itself."""
+
+INSERT = insert(Job).returning(Job.sequence)
+OUTLOOK = _make_outlook()
+"""How many jobs wait before one, and how long the last ones took."""
