@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from data.conform import conformed_image, conformed_video
-from data.video import write_mp4
+from data.video import read_frames, write_mp4
 from model.errors import DecodeError
 from model.shapes import VideoShape
 
@@ -33,6 +33,15 @@ def test_a_slower_film_shows_its_frames_longer(film: Path) -> None:
     frames = conformed_video(film, SHAPES, 48, max_frames=200)
     assert len(frames) == 96
     assert np.array_equal(frames[0], frames[1])
+
+
+def test_a_clip_of_the_models_own_size_comes_as_it_is(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    frames = draw.integers(0, 255, (8, 8, 8, 3), dtype=np.uint8).repeat(8, axis=1).repeat(8, axis=2)
+    write_mp4(tmp_path / "own.mp4", frames, 8)
+    assert np.array_equal(
+        conformed_video(tmp_path / "own.mp4", SHAPES, 8, max_frames=99), read_frames(tmp_path / "own.mp4")
+    )
 
 
 def test_no_more_is_read_than_wanted(film: Path) -> None:
