@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Header, Request, Response
@@ -108,10 +109,13 @@ class Backend(NamedTuple):
         return facts
 
     async def facts_soon(self, name: object = None) -> ModelFacts:
-        """As `facts`, in a thread unless it is known without the database."""
-        if self.served_models.is_fresh(name if isinstance(name, str) else self.config.model_name):
-            return self.facts(name)
-        return await run_in_threadpool(self.facts, name)
+        """As `facts`, for an event loop."""
+        return self.facts(name) if self.reads_at_once else await run_in_threadpool(self.facts, name)
+
+    @property
+    def reads_at_once(self) -> bool:
+        """Whether the database answers a small query without waiting."""
+        return self.jobs.database.reads_at_once
 
     def alive(self) -> ServedModel:
         """The model that the replicas serve, when one of them showed itself lately.
@@ -163,11 +167,11 @@ class Backend(NamedTuple):
         except ModerationError as error:
             raise invalid(str(error), param="prompt", code=MODERATION_BLOCKED) from error
 
-    def advise_polling(self, response: Response, job: Job) -> None:
+    def advise_polling(self, response: Response, job: Job, *, is_new: bool = False) -> None:
         """The SDK keeps the first interval that it is told, so it should fit the whole wait."""
         if job.status in ("completed", "failed"):
             return
-        num_before, each_s = self.jobs.outlook(job)
+        num_before, each_s = self.jobs.outlook_at_end() if is_new else self.jobs.outlook(job)
         wait_s = (each_s or FIRST_GUESS_S) * (1 + num_before) / self.config.num_model_replicas
         lowest, highest = POLL_MS
         response.headers["openai-poll-after-ms"] = str(int(min(max(wait_s * 100, lowest), highest)))
@@ -199,14 +203,16 @@ async def open_backend(request: Request) -> Backend:
     return request.app.state.backend
 
 
-def backend_for_caller(request: Request, _documented: Annotated[object, Depends(BEARER)]) -> Backend:
+async def backend_for_caller(request: Request, _documented: Annotated[object, Depends(BEARER)]) -> Backend:
     """The application's backend, limited to what belongs to the caller.
 
     Raises:
         ApiError: 401 or 403 when the caller may not.
     """
     backend: Backend = request.app.state.backend
-    return backend._replace(caller=caller_of(request, backend.config, backend.keys))
+    found = partial(caller_of, request, backend.config, backend.keys)
+    # to wait for a thread takes longer than a small query
+    return backend._replace(caller=found() if backend.reads_at_once else await run_in_threadpool(found))
 
 
 OpenBackend = Annotated[Backend, Depends(open_backend)]

@@ -146,7 +146,7 @@ async def _creation(fields: dict[str, Any], backend: Backend, retry: Retry) -> t
 async def _queued(new: NewJob, backend: Backend, response: Response) -> Video:
     def queue() -> Job:
         job = backend.queue(new)
-        backend.advise_polling(response, job)
+        backend.advise_polling(response, job, is_new=True)
         return job
 
     return Video.of(await run_in_threadpool(queue), backend.config.retention_s)

@@ -16,6 +16,7 @@ _CREATE_LOCK = 0x5C1_0011  # any fixed number: two servers starting at once must
 LONGEST_WAIT_S = 30
 """For a lock that another holds. On PostgreSQL a process that stops in a transaction loses it after as long."""
 
+_BEGIN = {"write": "BEGIN IMMEDIATE", "read": "BEGIN", "none": ""}  # one query alone needs none
 _POSTGRESQL_OPTIONS = f"-c idle_in_transaction_session_timeout={LONGEST_WAIT_S}s"
 
 
@@ -24,8 +25,14 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._engine = open_engine(url)
-        self._reader = self._engine.execution_options(read_only=True)
         self.is_postgresql = self._engine.dialect.name == "postgresql"
+        self.reads_at_once = not self.is_postgresql and bool(self._engine.url.database)
+        """Whether a small query may run in an event loop: SQLite's file is near, and its readers wait for nobody."""
+
+        # connections of their own: the others may all be waiting to write (a database in memory has one alone)
+        reading = open_engine(url) if self.reads_at_once else self._engine
+        self._reader = reading.execution_options(transaction="read")
+        self._single = reading.execution_options(transaction="none")
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -47,19 +54,20 @@ class Database:
 
     def first(self, query: Select[Any], values: Mapping[str, Any] | None = None) -> Any:
         """The first row of plain columns, or None; without a session, which costs more than a small query does."""
-        with self._reader.begin() as connection:
+        with self._single.connect() as connection:
             return connection.execute(query, values).first()
 
     def close(self) -> None:
         """Closes the connections."""
+        self._reader.dispose()
         self._engine.dispose()
 
 
 def open_engine(url: str) -> Engine:
     """An engine whose commits survive a power cut; its tables exist.
 
-    On SQLite each transaction begins as a writer unless the connection has the option `read_only`: a reader that
-    turns writer half-way fails at once when another writes, and no timeout helps.
+    On SQLite each transaction begins as a writer unless the connection's option `transaction` says otherwise: a reader
+    that turns writer half-way fails at once when another writes, and no timeout helps.
     """
     database = make_url(url)
     if database.get_backend_name() != "sqlite":
@@ -85,5 +93,6 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    read_only = connection.get_execution_options().get("read_only", False)
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+    begin = _BEGIN[connection.get_execution_options().get("transaction", "write")]
+    if begin:
+        connection.exec_driver_sql(begin)

@@ -5,6 +5,7 @@ fence, so one that slept through its lease is refused. A job whose lease ran out
 `in_progress`: what a client sees only ever moves forward.
 """
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -21,6 +22,7 @@ from serving.store.events import EventType, record, record_queued
 from serving.store.statements import CLAIMABLE, INSERT, OUTLOOK, alive
 from serving.store.tables import Job
 
+FRESH_S, LAST = 0.25, 2**62
 RETRY_WINDOW_S = 600.0  # how long the SDK's own retry of a lost reply can take, with room
 
 
@@ -71,6 +73,8 @@ class JobTable:
         self.database = database
         self._max_attempts = max_attempts
         self._clock = clock
+        self._looked_s = -math.inf
+        self._at_end: tuple[int, float | None] = (0, None)
 
     # the client's side
 
@@ -144,6 +148,13 @@ class JobTable:
         """How many jobs wait before this one, and the mean seconds that the last completed ones took, if any."""
         num_before, duration_s = self.database.first(OUTLOOK, {"sequence": job.sequence})
         return num_before, duration_s
+
+    def outlook_at_end(self) -> tuple[int, float | None]:
+        """As `outlook`, for a job that was queued just now, as of a moment ago."""
+        if not 0 <= self._clock() - self._looked_s < FRESH_S:
+            self._at_end = self.database.first(OUTLOOK, {"sequence": LAST})
+            self._looked_s = self._clock()
+        return self._at_end
 
     # the worker's side
 

@@ -1,5 +1,6 @@
 """The durable table of what is served: the replicas write it, and each ingress reads what may be asked for."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -37,18 +38,15 @@ class ServedTable:
 
         Each request for a video asks for it; what changed since is noticed when the video is made.
         """
-        if self.is_fresh(name):
-            return self._known[name][1]
+        read_s, known = self._known.get(name, (-math.inf, None))
+        if known is not None and 0 <= self._clock() - read_s < FRESH_S:
+            return known
         found = self._database.first(select(ServedModel.facts).where(ServedModel.name == name))
         if found is None:
             return None
         facts = ModelFacts.model_validate(found[0])
         self._known[name] = (self._clock(), facts)
         return facts
-
-    def is_fresh(self, name: str) -> bool:
-        """Whether `facts` answers without the database."""
-        return name in self._known and 0 <= self._clock() - self._known[name][0] < FRESH_S
 
     def get(self, name: str) -> ServedModel | None:
         """The model version that the replicas serve, or None before the first has loaded."""
