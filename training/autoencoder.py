@@ -15,7 +15,6 @@ from model.errors import ConfigError
 from model.pixels import to_video
 from model.precision import autocast
 from model.weights import weights_digest
-from model.windows import GROUP
 from training.checkpoint import (
     load_newest,
     module_tensors,
@@ -160,13 +159,10 @@ def reconstruction_loss(
 ) -> tuple[Tensor, Tensor]:
     """(the loss, the plain mean squared error): L1, squares, L1 of frame differences, and the KL to a unit normal."""
     mse = functional.mse_loss(decoded, video)
-    steps = (decoded.diff(dim=2) - video.diff(dim=2)).abs()
-    differences = config.difference_weight * steps.mean()
-    if config.border_weight:
-        differences = differences + config.border_weight * steps[:, :, GROUP - 1 :: GROUP].mean()
+    differences = functional.l1_loss(decoded.diff(dim=2), video.diff(dim=2))
     kl = 0.5 * (posterior.mean.square() + posterior.logvar.exp() - 1 - posterior.logvar).mean()
     loss = functional.l1_loss(decoded, video) + config.mse_weight * mse
-    return loss + differences + config.kl_weight * kl, mse
+    return loss + config.difference_weight * differences + config.kl_weight * kl, mse
 
 
 def psnr_db(mse: float) -> float:

@@ -66,9 +66,6 @@ class AutoencoderTraining(Config):
     max_clips: int = Field(default=800, gt=0, description="Clips that are decoded and held in memory to train on")
     mse_weight: float = 0.5
     difference_weight: float = Field(default=0.5, description="Weight of the L1 error of frame differences")
-    border_weight: float = Field(
-        default=0, ge=0, description="Weight of the same across the borders of latent frames, where decoders flicker"
-    )
     kl_weight: float = 1e-4
     roughness_weight: float = Field(default=0, ge=0, description="Weight of 1 - correlation of neighbouring cells")
     scale_weight: float = Field(

@@ -31,6 +31,12 @@ NUM_OPERATIONS = 31
 
 
 @pytest.fixture
+def config(config: ServeConfig) -> ServeConfig:
+    """The worker is called alive for as long as this may take."""
+    return config.model_copy(update={"lease_s": 3600})
+
+
+@pytest.fixture
 def app(config: ServeConfig, working: None) -> FastAPI:
     """The API, and a worker at work behind it."""
     return create_app(config)
