@@ -18,7 +18,9 @@ python3 -c 'import ensurepip' 2>/dev/null || wanted+=(python3-venv)
 missing=()
 for package in "${wanted[@]}"; do
   # Debian 13 renamed some libraries for 64-bit time (libglib2.0-0t64); either name will do.
-  if ! dpkg-query -W -f '${Status}\n' "$package" "${package}t64" 2>/dev/null | grep -q '^install ok installed'; then
+  # dpkg-query fails when it knows only one of the two.
+  found=$(dpkg-query -W -f '${Status}\n' "$package" "${package}t64" 2>/dev/null || true)
+  if ! grep -q '^install ok installed' <<<"$found"; then
     missing+=("$package")
   fi
 done
