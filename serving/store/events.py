@@ -21,7 +21,7 @@ LAST: tuple[EventType, ...] = ("video.completed", "video.failed", "video.deleted
 
 def record(session: Session, job_id: str, owner: str, happened: EventType, *, now: float, progress: int = 0) -> None:
     """Adds an event to a transaction and, where the owner wants to be told of it, its deliveries."""
-    session.add(Event(job_id=job_id, owner=owner, type=happened, progress=progress, created_s=now))
+    add_event(session.connection(), job_id, owner, happened, now=now, progress=progress)
     if happened not in ANNOUNCED:
         return
     for endpoint in session.scalars(select(WebhookEndpoint).where(WebhookEndpoint.owner == owner)):
@@ -29,9 +29,11 @@ def record(session: Session, job_id: str, owner: str, happened: EventType, *, no
             session.add(delivery(endpoint, happened, job_id, now))
 
 
-def record_queued(connection: Connection, job_id: str, owner: str, *, now: float) -> None:
-    """As `record`, for a job that was just inserted, which nobody has to be told of."""
-    values = {"job_id": job_id, "owner": owner, "type": "video.queued", "progress": 0, "created_s": now}
+def add_event(
+    connection: Connection, job_id: str, owner: str, happened: EventType, *, now: float, progress: int = 0
+) -> None:
+    """Adds an event of which nobody has to be told."""
+    values = {"job_id": job_id, "owner": owner, "type": happened, "progress": progress, "created_s": now}
     connection.execute(_INSERT, values)
 
 

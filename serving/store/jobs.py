@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 
 from serving.store.admission import UNLIMITED, WAITING, Admission
 from serving.store.database import Database
-from serving.store.events import EventType, record, record_queued
-from serving.store.statements import CLAIMABLE, INSERT, OUTLOOK, alive
+from serving.store.events import EventType, add_event, record
+from serving.store.statements import CLAIMABLE, INSERT, OUTLOOK, alive, lost_at
 from serving.store.tables import Job
 
 FRESH_S, LAST = 0.25, 2**62
@@ -166,7 +166,7 @@ class JobTable:
         now = self._clock()
         if self.database.first(CLAIMABLE, {"now": now}) is None:  # an idle worker asks often, and takes no lock
             return None
-        lost = and_(Job.status == "in_progress", Job.lease_until_s < now)
+        lost = lost_at(now)
         exhausted = _ended("failed", now) | {
             "error_code": "attempts_exhausted",
             "error_message": f"The worker was lost {self._max_attempts} times while making this video.",
@@ -250,7 +250,7 @@ class JobTable:
         admission.check(connection, new.owner, now)
         row = _row(new, now)
         job = Job(sequence=connection.execute(INSERT, row).scalar_one(), **row)
-        record_queued(connection, job.id, job.owner, now=now)
+        add_event(connection, job.id, job.owner, "video.queued", now=now)
         return job, True
 
     def _repeated(self, connection: Connection, new: NewJob) -> Job | None:

@@ -1,6 +1,6 @@
 """The job table's statements that every request or every idle moment runs, made once: to build one costs more."""
 
-from sqlalchemy import Select, and_, bindparam, func, insert, or_, select
+from sqlalchemy import BindParameter, ColumnElement, Select, and_, bindparam, func, insert, or_, select
 
 from serving.store.admission import WAITING
 from serving.store.tables import Job
@@ -9,6 +9,11 @@ from serving.store.tables import Job
 def alive() -> Select[tuple[Job]]:
     """The jobs that are not deleted."""
     return select(Job).where(Job.deleted_s.is_(None))
+
+
+def lost_at(now: float | BindParameter[float]) -> ColumnElement[bool]:
+    """Whether a job's worker has not shown itself for longer than its lease."""
+    return and_(Job.status == "in_progress", Job.lease_until_s < now)
 
 
 def _make_outlook(num_recent: int = 8) -> Select[tuple[int, float | None]]:
@@ -26,7 +31,7 @@ def _make_outlook(num_recent: int = 8) -> Select[tuple[int, float | None]]:
 CLAIMABLE = (
     select(Job.sequence)
     .where(Job.deleted_s.is_(None))
-    .where(or_(Job.status == "queued", and_(Job.status == "in_progress", Job.lease_until_s < bindparam("now"))))
+    .where(or_(Job.status == "queued", lost_at(bindparam("now"))))
     .limit(1)
 )
 """Something that a worker may take; takes no lock itself."""
