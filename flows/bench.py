@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 PAGE = Path("docs/benchmarks.md")
 
 BENCHMARKS: dict[str, str] = {
-    "adherence": "flows.demo_bench:adherence",
     "attention": "flows.training_bench:attention",
     "autoencoder": "flows.autoencoder_bench:autoencoder",
     "demo": "flows.demo_bench:demo",

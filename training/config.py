@@ -52,7 +52,7 @@ class CaptionerTraining(Config):
 class AutoencoderTraining(Config):
     """The autoencoder: shape and losses."""
 
-    schedule: Schedule = Schedule(num_steps=220, batch_size=8, lr=2e-3)
+    schedule: Schedule = Schedule(num_steps=270, batch_size=8, lr=2e-3)
     start_from: StartFrom = ""
     muon_lr: float = Field(default=0.02, ge=0, description="Muon's rate on filters; 0 leaves all to AdamW")
     latent_channels: int = 16
@@ -95,7 +95,7 @@ class AutoencoderTraining(Config):
 class TransformerTraining(Config):
     """The diffusion transformer: shape, objective and run."""
 
-    schedule: Schedule = Schedule(num_steps=720, batch_size=32, lr=1e-3, checkpoint_every=200)
+    schedule: Schedule = Schedule(num_steps=780, batch_size=32, lr=1e-3, checkpoint_every=200)
     start_from: StartFrom = ""
     muon_lr: float = 1e-2
     weight_decay: float = 0.01
