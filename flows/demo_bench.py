@@ -77,12 +77,19 @@ def _timed_demo(folder: str) -> tuple[float, float]:
     command = [sys.executable, "-c", "import sys; from flows.cli import main; sys.exit(main())", "demo"]
     process = subprocess.Popen(command, env=os.environ | {"SKYLOOM_HOME": folder}, stdout=subprocess.DEVNULL)
     peak_bytes = 0
-    while process.poll() is None:
+    while not _ends_within(process, SAMPLE_EVERY_S):
         peak_bytes = max(peak_bytes, tree_memory_bytes(psutil.Process(process.pid)))
-        time.sleep(SAMPLE_EVERY_S)
     if process.returncode:
         raise StageError(f"`skyloom demo` ended with code {process.returncode}; run it by hand to see why")
     return time.monotonic() - began, peak_bytes
+
+
+def _ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def tree_memory_bytes(root: psutil.Process) -> int:

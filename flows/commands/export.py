@@ -1,6 +1,7 @@
 """`skyloom export`: the model of a run as one small folder to give away, with its model card."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from data.atomic import replacing
 from data.workspace import Workspace
 from flows.commands.flags import Flags, read_flags
 from flows.home import workspace
+from flows.presets import PRESETS
 from flows.receipts import read_receipts
 from flows.recipes import Recipe, remembered
 from flows.report import TEMPLATES
 from model.errors import ConfigError
 from model.pipeline import SkyloomPipeline
+from model.weights import pipeline_folder, weights_digest
 
 TRAINED_STAGES = ("films", "curate", "captioner", "caption", "shard", "autoencoder", "encode", "train")
 CARD = "README.md"
@@ -71,6 +74,8 @@ def model_card(place: Workspace, recipe: Recipe, pipeline: SkyloomPipeline, num_
     return environment.get_template("model_card.md.j2").render(
         facts=pipeline.facts,
         recipe=recipe,
+        command=" ".join(["skyloom demo", *command_flags(recipe)]),
+        began_with=began_with(recipe),
         digest=digest,
         megabytes=num_bytes / 1e6,
         millions={name: sum(p.numel() for p in getattr(pipeline, name).parameters()) / 1e6
@@ -81,3 +86,33 @@ def model_card(place: Workspace, recipe: Recipe, pipeline: SkyloomPipeline, num_
         reconstruction=receipts["autoencoder"].gave if "autoencoder" in receipts else {},
         results=results,
     )  # fmt: skip
+
+
+def command_flags(recipe: Recipe) -> list[str]:
+    """The flags that ask for this recipe: its preset, and what is set otherwise than there."""
+    preset = recipe.name if recipe.name in PRESETS else "demo"
+    usual, asked = (dict(_leaves(each.model_dump(mode="json"))) for each in (PRESETS[preset](), recipe))
+    others = {name: value for name, value in asked.items() if name not in usual or usual[name] != value}
+    flags = {"preset": preset, "name": recipe.name} | {name: value for name, value in others.items() if name != "name"}
+    return [f"--{name} {_shown(value)}" for name, value in flags.items()]
+
+
+def _shown(value: Any) -> str:
+    """A flag's value as one types it; of a folder its name alone, for where it lay is nobody's business."""
+    if not isinstance(value, str):
+        return json.dumps(value)
+    return Path(value).name if Path(value).is_absolute() else value
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def began_with(recipe: Recipe) -> dict[str, str]:
+    """Digest, by part, of the weights that a training went on from."""
+    starts = {"autoencoder": recipe.autoencoder.start_from, "transformer": recipe.transformer.start_from}
+    return {part: weights_digest(pipeline_folder(start) / part) for part, start in starts.items() if start}

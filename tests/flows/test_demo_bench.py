@@ -1,5 +1,9 @@
 """The benchmarks of the demo: what they read, and their limits."""
 
+import subprocess
+import sys
+import time
+
 import psutil
 
 from flows import demo_bench
@@ -20,6 +24,16 @@ def test_adherence_stands_beside_what_the_probe_finds_in_real_clips():
 def test_a_limit_that_is_passed_does_not_hold():
     assert demo_bench._limit("time", 899.0, "s", 900.0).holds
     assert not demo_bench._limit("time", 901.0, "s", 900.0).holds
+
+
+def test_an_end_is_noticed_when_it_comes():
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert not demo_bench._ends_within(process, 0.05)
+    assert process.stdin
+    process.stdin.close()
+    began = time.monotonic()
+    assert demo_bench._ends_within(process, 60)
+    assert time.monotonic() - began < 30, "not only when the next sample is due"
 
 
 def test_a_process_has_memory():

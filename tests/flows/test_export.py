@@ -8,7 +8,7 @@ import pytest
 
 from data.stage import StageResult
 from data.workspace import Workspace
-from flows.commands.export import export, export_model
+from flows.commands.export import began_with, command_flags, export, export_model
 from flows.presets import tiny
 from flows.receipts import Timing, make_receipt, write_receipt
 from flows.recipes import remember
@@ -16,6 +16,7 @@ from model.errors import ConfigError
 from model.pipeline import SkyloomPipeline
 from model.shapes import VideoShape
 from model.tiny import save_tiny_pipeline
+from model.weights import weights_digest
 
 
 @pytest.fixture
@@ -59,3 +60,15 @@ def test_a_folder_with_something_in_it_is_left_alone(place: Workspace, tmp_path:
     (tmp_path / "out" / "mine.txt").touch()
     with pytest.raises(ConfigError, match="not empty"):
         export("export", ["--workspace", str(place.root), "--out", str(tmp_path / "out")])
+
+
+def test_the_card_names_the_command_and_the_weights_that_a_training_began_with(place: Workspace) -> None:
+    recipe = tiny()
+    transformer = recipe.transformer.model_copy(update={"start_from": str(place.pipeline), "muon_lr": 0.005})
+    recipe = recipe.model_copy(update={"name": "more", "transformer": transformer})
+    flags = command_flags(recipe)
+    assert flags[:2] == ["--preset demo", "--name more"]
+    assert "--transformer.muon_lr 0.005" in flags
+    assert f"--transformer.start_from {place.pipeline.name}" in flags, "where it lay is nobody's business"
+    assert not any(flag.startswith("--encode.device") for flag in flags), "only what differs from the preset"
+    assert began_with(recipe) == {"transformer": weights_digest(place.pipeline / "transformer")}

@@ -27,6 +27,8 @@ def test_the_probe_learns_and_is_loaded_again(tmp_path: Path) -> None:
     schedule = Schedule(num_steps=40, batch_size=16, lr=3e-3, warmup_steps=2)
     fit_probe(probe, [Lesson(prepare(clips), truth)], schedule, tmp_path / "probe.jsonl")
     assert accuracy(probe.read(clips), truth)["all"] == 1
+    votes = [accuracy(probe.read([np.roll(clip, shift, axis=2) for clip in clips]), truth)["all"] for shift in (-3, 3)]
+    assert votes == [1, 1], "a little to the side is the same clip"
     probe.save(tmp_path / "probe.safetensors")
     loaded = Probe.load(tmp_path / "probe.safetensors")
     assert loaded.read(clips) == probe.read(clips)
