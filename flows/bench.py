@@ -27,7 +27,7 @@ BENCHMARKS: dict[str, str] = {
     "demo": "flows.demo_bench:demo",
     "edits": "flows.edits_bench:edits",
     "load": "flows.load_bench:load",
-    "load-creation": "flows.load_bench:creation",
+    "load-creation": "flows.creation_bench:creation",
     "rolling": "flows.rolling_bench:rolling",
     "serving-batches": "flows.worker_bench:batching",
     "serving-tax": "flows.worker_bench:tax",

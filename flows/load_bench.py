@@ -1,4 +1,4 @@
-"""What the server costs and bears: a job's creation against an empty route, and many clients at once."""
+"""What the server bears: many clients at once."""
 
 import math
 import statistics
@@ -27,7 +27,6 @@ from serving.store.tables import Job
 from training.registry import register_starter
 
 NUM_POLLERS, NUM_CREATORS, LOAD_S = 200, 50, 300.0
-NUM_CREATED = 400
 A_VIDEO = {"prompt": "a red ball", "seconds": "1", "size": "64x64"}
 FINISHED = ("completed", "failed")
 
@@ -54,30 +53,6 @@ def tiny_server() -> Iterator[Server]:
         save_tiny_pipeline(folder / "tiny")
         with running_server(folder / "run", folder / "tiny") as server:
             yield server
-
-
-def creation() -> dict[str, Measurement]:
-    """Milliseconds to create a job, in turn with a route that does nothing."""
-    created: list[float] = []
-    empty: list[float] = []
-    with tiny_server() as server, httpx.Client(base_url=server.base_url, trust_env=False) as client:
-        for number in range(NUM_CREATED + 20):
-            for kept, call in (
-                (empty, lambda: client.get("/nothing")),
-                (created, lambda: client.post("/videos", json=A_VIDEO)),
-            ):
-                began = time.perf_counter()
-                call()
-                if number >= 20:
-                    kept.append(1000 * (time.perf_counter() - began))
-    rows = {}
-    for percent, limit_ms in ((50, 5), (99, 20)):
-        mine, theirs = (statistics.quantiles(times, n=100)[percent - 1] for times in (created, empty))
-        rows[f"p{percent}"] = Measurement(
-            what=f"creating a job, p{percent} of {NUM_CREATED}", ours=round(mine, 2), unit="ms", peer=round(theirs, 2),
-            peer_name="an empty route", goal=f"at most {limit_ms} ms more", holds=mine - theirs <= limit_ms,
-        )  # fmt: skip
-    return rows
 
 
 class Sighting(NamedTuple):

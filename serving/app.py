@@ -23,6 +23,13 @@ from serving.store.keys import KeyTable
 logger = logging.getLogger(__name__)
 
 APPLICATION = "skyloom"
+INGRESS_OPTIONS = {
+    "num_cpus": 0,
+    "runtime_env": {"env_vars": {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}},
+}
+"""The ingress waits for the database and the disk; a whole core for it would starve the model on small machines.
+Serve's own event loop handles its requests: to pass each to another thread and back costs 2 to 5 ms, more than most of
+them take, and no handler makes the loop wait."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,7 @@ def build(config: ServeConfig) -> Application:
     """The application: `serve run serving.app:build database_url=… storage=… tracking_uri=…` takes it, and `start`."""
     resources = {"num_cpus": config.num_cpus, "num_gpus": config.num_gpus}
     model = ModelReplica.options(num_replicas=config.num_model_replicas, ray_actor_options=resources)
-    # the ingress waits for the database and the disk; a whole core for it would starve the model on small machines
-    api = Ingress.options(ray_actor_options={"num_cpus": 0})
+    api = Ingress.options(ray_actor_options=INGRESS_OPTIONS)
     return api.bind(config, model.bind(config))
 
 

@@ -15,6 +15,7 @@ from serving.store.tables import ApiKey
 Scope: TypeAlias = Literal["read", "write"]
 SCOPES: tuple[Scope, ...] = ("read", "write")
 PREFIX = "sk-skyloom-"
+_ANY = select(ApiKey.id).limit(1)
 
 
 class NewKey(NamedTuple):
@@ -82,7 +83,7 @@ class KeyTable:
 
     def any_made(self) -> bool:
         """Whether there ever was a key: revoking the last one must not open the server."""
-        self._was_made = self._was_made or self._database.first(select(ApiKey.id).limit(1)) is not None
+        self._was_made = self._was_made or self._database.first(_ANY) is not None
         return self._was_made
 
 

@@ -1,0 +1,74 @@
+"""What a job's creation costs over a route of the same ingress that does nothing."""
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from ray import serve
+
+from flows.bench import Measurement
+from flows.load_bench import A_VIDEO, tiny_server
+from serving.app import INGRESS_OPTIONS, Server
+
+NUM_CREATED, NUM_WARM_UP = 400, 20
+LIMITS_MS = {50: 5, 99: 20}
+
+
+@serve.deployment(name="empty")
+@serve.ingress()
+class Empty:
+    """An ingress whose one route takes the same body and does nothing with it."""
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        app = FastAPI()
+
+        @app.post("/nothing")
+        async def nothing(_body: dict[str, Any]) -> dict[str, str]:
+            return {}
+
+        return app
+
+
+@contextmanager
+def empty_route(server: Server) -> Iterator[str]:
+    """The address of a route that does nothing, behind the server's own proxy."""
+    serve.run(Empty.options(ray_actor_options=INGRESS_OPTIONS).bind(), name="empty", route_prefix="/empty")
+    yield f"{server.config.url}/empty/nothing"
+    serve.delete("empty")
+
+
+def creation() -> dict[str, Measurement]:
+    """Milliseconds to create a job, in turn with a route that does nothing and a path that does not exist."""
+    with (
+        tiny_server() as server,
+        empty_route(server) as empty,
+        httpx.Client(base_url=server.base_url, trust_env=False) as client,
+    ):
+        calls = {
+            "empty": lambda: client.post(empty, json=A_VIDEO),
+            "missing": lambda: client.get("/nothing"),
+            "created": lambda: client.post("/videos", json=A_VIDEO),
+        }
+        times_ms: dict[str, list[float]] = {name: [] for name in calls}
+        for number in range(NUM_WARM_UP + NUM_CREATED):
+            for name, call in calls.items():
+                began = time.perf_counter()
+                reply = call()
+                if number >= NUM_WARM_UP:
+                    times_ms[name].append(1000 * (time.perf_counter() - began))
+                assert reply.is_success == (name != "missing"), f"{name}: {reply.status_code} {reply.text[:200]}"
+    return {f"p{percent}": _row(times_ms, percent) for percent in LIMITS_MS}
+
+
+def _row(times_ms: dict[str, list[float]], percent: int) -> Measurement:
+    at = {name: statistics.quantiles(times, n=100)[percent - 1] for name, times in times_ms.items()}
+    what = f"creating a job, p{percent} of {NUM_CREATED} (a path that does not exist: {at['missing']:.1f} ms)"
+    return Measurement(
+        what=what, ours=round(at["created"], 2), unit="ms", peer=round(at["empty"], 2),
+        peer_name="an empty route given the same body", goal=f"at most {LIMITS_MS[percent]} ms more",
+        holds=at["created"] - at["empty"] <= LIMITS_MS[percent],
+    )  # fmt: skip
