@@ -2,43 +2,15 @@
 
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import httpx
-from fastapi import FastAPI
-from ray import serve
 
 from flows.bench import Measurement
 from flows.load_bench import A_VIDEO, tiny_server
-from serving.app import INGRESS_OPTIONS, Server
+from serving.empty_route import empty_route
 
 NUM_CREATED, NUM_WARM_UP = 400, 20
 LIMITS_MS = {50: 5, 99: 20}
-
-
-@serve.deployment(name="empty")
-@serve.ingress()
-class Empty:
-    """An ingress whose one route takes the same body and does nothing with it."""
-
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        app = FastAPI()
-
-        @app.post("/nothing")
-        async def nothing(_body: dict[str, Any]) -> dict[str, str]:
-            return {}
-
-        return app
-
-
-@contextmanager
-def empty_route(server: Server) -> Iterator[str]:
-    """The address of a route that does nothing, behind the server's own proxy."""
-    serve.run(Empty.options(ray_actor_options=INGRESS_OPTIONS).bind(), name="empty", route_prefix="/empty")
-    yield f"{server.config.url}/empty/nothing"
-    serve.delete("empty")
 
 
 def creation() -> dict[str, Measurement]:
