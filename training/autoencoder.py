@@ -28,7 +28,7 @@ from training.config import AutoencoderTraining
 from training.latents import halved, masked, noisy, roughness
 from training.optim import make_optimizers, set_rates, update
 from training.progress import StepProgress
-from training.warm_start import load_start
+from training.warm_start import load_start, start_digest
 
 MUON_PARTS = ("_frame.", "_merge.", "_fine.", "_down.", "_coarse.", "_up.", "_part.")
 
@@ -52,7 +52,7 @@ def train_autoencoder(config: AutoencoderTraining, workspace: Workspace) -> Stag
     return StageResult(
         digest=digest,
         outputs=[workspace.autoencoder / "config.json", *workspace.autoencoder.glob("*.safetensors")],
-        took={"clips": len(seen), "steps": config.schedule.num_steps},
+        took={"clips": len(seen), "steps": config.schedule.num_steps} | start_digest(config.start_from, "autoencoder"),
         gave={"psnr_db": round(scores["psnr_db"], 2), "difference_psnr_db": round(scores["difference_psnr_db"], 2),
               "parameters": sum(p.numel() for p in network.parameters()), "validation_clips": len(held_out)},
     )  # fmt: skip

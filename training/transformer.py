@@ -20,6 +20,7 @@ from training.config import TransformerTraining
 from training.progress import progress_bar, read_steps
 from training.tracking import open_client, open_run
 from training.transformer_worker import STEP_LOG, make_transformer, run_worker
+from training.warm_start import start_digest
 
 POLL_S = 1.0
 ALLOCATOR = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184"
@@ -57,7 +58,8 @@ def train_transformer(config: TransformerTraining, workspace: Workspace) -> Stag
     return StageResult(
         digest=digest,
         outputs=[workspace.pipeline / "skyloom.json", *workspace.pipeline.rglob("*.safetensors")],
-        took={"clips": dataset.card.num_clips, "steps": config.schedule.num_steps},
+        took={"clips": dataset.card.num_clips, "steps": config.schedule.num_steps}
+        | start_digest(config.start_from, "transformer"),
         gave={"final_loss": round(sum(r["loss"] for r in steps[-20:]) / len(steps[-20:]), 4),
               "samples_per_s": round(rates[len(rates) // 2], 1), "mlflow_run": run_id},
     )  # fmt: skip

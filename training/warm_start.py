@@ -5,8 +5,9 @@ from typing import Literal
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
+from data.stage import Figures
 from model.errors import CheckpointError, ConfigError
-from model.weights import pipeline_folder
+from model.weights import pipeline_folder, weights_digest
 
 
 def load_start(network: ModelMixin, start_from: str, part: Literal["autoencoder", "transformer"]) -> None:
@@ -31,6 +32,11 @@ def load_start(network: ModelMixin, start_from: str, part: Literal["autoencoder"
             f"({_shape(given, name)} there, {_shape(wanted, name)} here); set the recipe's sizes as they are there"
         )
     network.load_state_dict(given)
+
+
+def start_digest(start_from: str, part: Literal["autoencoder", "transformer"]) -> Figures:
+    """What a receipt says of the weights that a training began with; nothing where it began with none."""
+    return {"began_with": weights_digest(pipeline_folder(start_from) / part)} if start_from else {}
 
 
 def _shape(tensors: dict[str, Tensor], name: str) -> tuple[int, ...] | None:

@@ -1,6 +1,7 @@
 """`skyloom export`: the model of a run as one small folder to give away, with its model card."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from flows.recipes import Recipe, remembered
 from flows.report import TEMPLATES
 from model.errors import ConfigError
 from model.pipeline import SkyloomPipeline
-from model.weights import pipeline_folder, weights_digest
 
 TRAINED_STAGES = ("films", "curate", "captioner", "caption", "shard", "autoencoder", "encode", "train")
 CARD = "README.md"
@@ -75,7 +75,7 @@ def model_card(place: Workspace, recipe: Recipe, pipeline: SkyloomPipeline, num_
         facts=pipeline.facts,
         recipe=recipe,
         command=" ".join(["skyloom demo", *command_flags(recipe)]),
-        began_with=began_with(recipe),
+        began_with={name: each.took["began_with"] for name, each in receipts.items() if "began_with" in each.took},
         digest=digest,
         megabytes=num_bytes / 1e6,
         millions={name: sum(p.numel() for p in getattr(pipeline, name).parameters()) / 1e6
@@ -100,8 +100,8 @@ def command_flags(recipe: Recipe) -> list[str]:
 def _shown(value: Any) -> str:
     """A flag's value as one types it; of a folder its name alone, for where it lay is nobody's business."""
     if not isinstance(value, str):
-        return json.dumps(value)
-    return Path(value).name if Path(value).is_absolute() else value
+        return shlex.quote(json.dumps(value))
+    return shlex.quote(Path(value).name if Path(value).is_absolute() else value)
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -110,9 +110,3 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def began_with(recipe: Recipe) -> dict[str, str]:
-    """Digest, by part, of the weights that a training went on from."""
-    starts = {"autoencoder": recipe.autoencoder.start_from, "transformer": recipe.transformer.start_from}
-    return {part: weights_digest(pipeline_folder(start) / part) for part, start in starts.items() if start}
