@@ -24,7 +24,7 @@ from serving.store.jobs import JobTable
 from serving.worker import Worker
 
 SESSION = Path(__file__).with_name("sdk_session.py")
-VERSIONS = ("2.54.0", "3.51.0", "3.54.0")
+VERSIONS = ("2.54.0", "3.51.0", "3.57.0")
 
 
 @pytest.fixture(scope="module")
