@@ -21,14 +21,21 @@ PICTURE_FORMATS = ("PNG", "JPEG", "WEBP")
 
 
 def conformed_video(
-    path: Path, shapes: Sequence[VideoShape], fps: float, *, max_frames: int, opener: Opener = open_video
+    path: Path,
+    shapes: Sequence[VideoShape],
+    fps: float,
+    *,
+    max_frames: int,
+    max_decoded: int | None = None,
+    opener: Opener = open_video,
 ) -> np.ndarray:
     """The frames of a file at `fps`, in the shape of nearest aspect: uint8 T H W C, at most `max_frames`.
 
-    Files of strangers want another `opener` (`data.probe.open_untrusted`), in a child process with limits.
+    Files of strangers want another `opener` (`data.probe.open_untrusted`), in a child process with limits; and a
+    `max_decoded`, for a short file may hold any number of frames.
 
     Raises:
-        DecodeError: the file holds no video that can be read.
+        DecodeError: the file holds no video that can be read, or more frames than `max_decoded` before its end.
     """
     frames: list[np.ndarray] = []
     times_s: list[float] = []
@@ -38,6 +45,8 @@ def conformed_video(
             time_s = float(picture.time or 0.0)
             if times_s and time_s - times_s[0] >= max_frames / fps:
                 break
+            if len(frames) == max_decoded:
+                raise DecodeError(f"{path.name} holds more than {max_decoded} frames; send fewer frames a second")
             frames.append(normalize(picture))
             times_s.append(time_s)
     if not frames:

@@ -160,7 +160,7 @@ def _conform(arguments: dict[str, Any], limits: MediaLimits) -> dict[str, Any]:
     else:
         frames = conformed_video(
             path, shapes, arguments["fps"], max_frames=arguments["max_frames"],
-            opener=lambda path: open_untrusted(path, limits),
+            max_decoded=limits.max_frames, opener=lambda path: open_untrusted(path, limits),
         )  # fmt: skip
     content = io.BytesIO()  # numpy, writing to a file by itself, does not say that the disk is full
     np.save(content, frames, allow_pickle=False)

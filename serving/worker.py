@@ -245,12 +245,12 @@ class Worker:
                 for lease in leases:
                     self._jobs.release(lease)
                 return None
+            if not any(map(self._jobs.holds, leases)):
+                return None
             if time.monotonic() >= next_report:
                 next_report = time.monotonic() + _PROGRESS_EVERY_S
-                lease_s = self._config.lease_s
-                held = [self._jobs.renew(lease, lease_s=lease_s, progress=percent) for lease in leases]
-                if not any(held):
-                    return None
+                for lease in leases:
+                    self._jobs.renew(lease, lease_s=self._config.lease_s, progress=percent)
 
 
 def unless_in_trouble(work: Callable[[], bool | None]) -> bool:

@@ -5,6 +5,7 @@ which names sizes and sha256 of both. A kill at any moment leaves at most a fold
 ignores.
 """
 
+import errno
 import json
 import logging
 import os
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model.errors import CheckpointError
+from model.errors import CheckpointError, DiskFullError
 from model.weights import file_digest
 
 log = logging.getLogger(__name__)
@@ -32,10 +34,28 @@ class Checkpoint(NamedTuple):
 
 
 def save_checkpoint(root: Path, step: int, tensors: dict[str, Tensor], facts: dict[str, Any], *, keep: int = 2) -> Path:
-    """Write a checkpoint after `step` finished steps and remove all but the newest `keep`."""
+    """Write a checkpoint after `step` finished steps and remove all but the newest `keep`.
+
+    Raises:
+        DiskFullError: there is no room for it; what it had written is gone, and the checkpoints before it are whole.
+    """
     folder = root / f"step-{step:06d}"
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+        _write(folder, step, tensors, facts)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not _is_full(error):
+            raise
+        num_bytes = sum(tensor.nbytes for tensor in tensors.values())
+        raise DiskFullError(f"no room in {root} for a checkpoint of {num_bytes} bytes; free some and resume") from error
+    for old in committed_folders(root)[keep:]:
+        shutil.rmtree(old)
+    return folder
+
+
+def _write(folder: Path, step: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     save_file({name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}, folder / STATE)
     (folder / FACTS).write_text(json.dumps({"step": step, **facts}, indent=2, sort_keys=True))
     sizes = {
@@ -47,9 +67,11 @@ def save_checkpoint(root: Path, step: int, tensors: dict[str, Tensor], facts: di
     partial.write_text(json.dumps(sizes, indent=2))
     _sync(partial)
     partial.rename(folder / COMMITTED)
-    for old in committed_folders(root)[keep:]:
-        shutil.rmtree(old)
-    return folder
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether there was no space; safetensors says so in its text alone."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
 
 
 def committed_folders(root: Path) -> list[Path]:

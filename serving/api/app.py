@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI, Query, Response
 from starlette.responses import FileResponse, PlainTextResponse
 
 from serving.api import character_routes, event_routes, image_routes, metrics, video_routes, webhook_routes
-from serving.api.backend import Backend, OpenBackend, UsesBackend
+from serving.api.backend import Backend, OpenBackend, UsesBackend, advise_polling, is_id
 from serving.api.documented import ERRORS
 from serving.api.errors import ApiError, install_handlers, invalid, not_found
 from serving.api.middleware import Guard
@@ -96,19 +96,26 @@ def list_videos(
     order: Literal["asc", "desc"] = "desc",
 ) -> VideoList:
     """A page of videos, newest first unless asked otherwise."""
+    if after is not None and not is_id(after):
+        raise _unknown_cursor(after)
     try:
         page = backend.jobs.list(backend.caller.owner, after=after, limit=limit, order=order)
     except UnknownCursorError as error:
-        raise invalid(f"after={str(error)[:80]!r} is no video of this server.", param="after") from error
+        raise _unknown_cursor(str(error)) from error
     return VideoList.of(page, backend.config.retention_s)
+
+
+def _unknown_cursor(after: str) -> ApiError:
+    return invalid(f"after={after[:80]!r} is no video of this server.", param="after")
 
 
 @router.get("/v1/videos/{video_id}")
 def get_video(video_id: str, response: Response, backend: UsesBackend) -> Video:
     """One video; while it is pending, a header says when to ask again."""
     job = backend.job(video_id)
-    backend.advise_polling(response, job)
-    return Video.of(job, backend.config.retention_s)
+    outlook = backend.outlook(job)
+    advise_polling(response, outlook)
+    return Video.of(job, backend.config.retention_s, outlook)
 
 
 @router.delete("/v1/videos/{video_id}")

@@ -14,6 +14,7 @@ from fastapi.security import HTTPBearer
 from serving.api.access import Caller, caller_of
 from serving.api.errors import ApiError, invalid, not_found
 from serving.api.intake import Intake
+from serving.api.schema import Outlook
 from serving.config import ServeConfig
 from serving.limits import ModelFacts
 from serving.store.admission import Admission, AdmissionError
@@ -28,12 +29,17 @@ from serving.store.tables import Character, Job, ServedModel
 from serving.store.webhooks import WebhookTable
 from serving.tracing import current_parent
 from serving.trust.moderation import CODE as MODERATION_BLOCKED
-from serving.trust.moderation import ModerationError, Moderator
+from serving.trust.moderation import GuardAwayError, ModerationError, Moderator
 
-LONGEST_KEY = 255
+LONGEST_KEY, LONGEST_ID = 255, 64
 BEARER = HTTPBearer(auto_error=False, description="An API key, where the server has any")
 POLL_MS = (250, 10_000)
 FIRST_GUESS_S = 5.0  # how long a video takes, before the first was made
+
+
+def is_id(text: str) -> bool:
+    """Whether a text could be an id at all; no database is asked for what none can store."""
+    return text.isascii() and text.isprintable() and len(text) <= LONGEST_ID
 
 
 class Backend(NamedTuple):
@@ -75,7 +81,7 @@ class Backend(NamedTuple):
         Raises:
             ApiError: 404 when there is none.
         """
-        found = self.characters.get(character_id, self.caller.owner)
+        found = self.characters.get(character_id, self.caller.owner) if is_id(character_id) else None
         if found is None:
             message = f"Character with id {character_id[:80]!r} not found."
             raise ApiError(404, message, code="not_found", param="character_id")
@@ -87,7 +93,7 @@ class Backend(NamedTuple):
         Raises:
             ApiError: 404 when it never was, is deleted or another's.
         """
-        job = self.jobs.get(video_id, self.caller.owner)
+        job = self.jobs.get(video_id, self.caller.owner) if is_id(video_id) else None
         if job is None:
             raise not_found(video_id)
         return job
@@ -166,13 +172,25 @@ class Backend(NamedTuple):
             self.moderator.check_texts([new.prompt, operation.get("second_prompt", ""), *cards])
         except ModerationError as error:
             raise invalid(str(error), param="prompt", code=MODERATION_BLOCKED) from error
+        except GuardAwayError as error:
+            raise ApiError(503, str(error), code="moderation_unavailable", headers={"retry-after": "5"}) from error
 
-    def advise_polling(self, response: Response, job: Job, *, is_new: bool = False) -> None:
-        """The SDK keeps the first interval that it is told, so it should fit the whole wait."""
+    def outlook(self, job: Job, *, is_new: bool = False) -> Outlook | None:
+        """What a pending job has before it; None for one that has ended."""
         if job.status in ("completed", "failed"):
-            return
+            return None
         num_before, each_s = self.jobs.outlook_at_end() if is_new else self.jobs.outlook(job)
-        wait_s = (each_s or FIRST_GUESS_S) * (1 + num_before) / self.config.num_model_replicas
+        if each_s is None:
+            return Outlook(num_before, None)
+        if job.status == "in_progress":
+            return Outlook(0, each_s * (100 - job.progress) / 100)
+        return Outlook(num_before, each_s * (1 + num_before) / self.config.num_model_replicas)
+
+
+def advise_polling(response: Response, outlook: Outlook | None) -> None:
+    """The SDK keeps the first interval that it is told, so it should fit the whole wait."""
+    if outlook is not None:
+        wait_s = FIRST_GUESS_S * (1 + outlook.num_before) if outlook.wait_s is None else outlook.wait_s
         lowest, highest = POLL_MS
         response.headers["openai-poll-after-ms"] = str(int(min(max(wait_s * 100, lowest), highest)))
 

@@ -98,7 +98,8 @@ def _from_details(details: ErrorDetails | dict[str, Any], *, skip: int) -> ApiEr
         return invalid(f"Unknown parameter: '{param}'.", param=param, code=code)
     code = "invalid_type" if details["type"].endswith(("_type", "_parsing")) else "invalid_value"
     message = str(details["msg"]).removeprefix("Value error, ")
-    return invalid(f"Invalid value for '{param}': {message}", param=param, code=code)
+    about = f"Invalid value for '{param}': " if param else "Invalid request: "
+    return invalid(about + message, param=param, code=code)
 
 
 def _on_api_error(_request: Request, error: Exception) -> JSONResponse:

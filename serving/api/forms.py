@@ -1,8 +1,9 @@
 """Request bodies to plain fields, whatever the encoding: JSON, multipart (what the SDK sends), urlencoded.
 
-Nested fields come as bracket keys: `video[id]=…`, `nested[a][]=1`.
+Nested fields come as bracket keys: `video[id]=…`, `characters[]=…`, `cards[][prompt]=…`, or as JSON in a string.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Iterable
@@ -16,7 +17,6 @@ from serving.api.errors import ApiError, invalid
 
 _MAX_FIELDS = 64
 _MAX_FILES = 4
-_MAX_FIELD_BYTES = 256 * 1024
 _MAX_DEPTH = 8
 _KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 
@@ -33,8 +33,9 @@ async def read_fields(request: Request) -> dict[str, Any]:
     if kind not in ("multipart/form-data", "application/x-www-form-urlencoded"):
         message = f"Content-Type {kind[:80]!r} is not supported; send application/json or multipart/form-data."
         raise ApiError(415, message)
+    most = request.app.state.backend.config.max_body_bytes  # a picture may come as the text of a data: URL
     try:
-        form = await request.form(max_files=_MAX_FILES, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
+        form = await request.form(max_files=_MAX_FILES, max_fields=_MAX_FIELDS, max_part_size=most)
     except (HTTPException, LookupError, UnicodeError) as error:
         message = error.detail if isinstance(error, HTTPException) else str(error)
         raise invalid(f"The form could not be read: {message}", param=None, code="invalid_form") from error
@@ -51,25 +52,41 @@ def nest(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     for key, value in pairs:
         match = _KEY.fullmatch(key)
         path = [match[1], *re.findall(r"\[([^\[\]]*)\]", match[2])] if match else []
-        if not path or len(path) > _MAX_DEPTH or "" in path[:-1]:
+        if not path or len(path) > _MAX_DEPTH or ("", "") in itertools.pairwise(path):
             raise invalid(f"Malformed field name {key[:80]!r}.", param=None, code="invalid_form")
         _put(fields, path, value, key)
     return fields
 
 
 def _put(fields: dict[str, Any], path: list[str], value: Any, key: str) -> None:
-    is_list = path[-1] == "" and len(path) > 1
-    *parents, last = path[:-1] if is_list else path
-    for parent in parents:
-        fields = fields.setdefault(parent, {})
-        if not isinstance(fields, dict):
-            raise invalid(f"Field {key[:80]!r} is given in two forms.", param=path[0], code="invalid_form")
-    if is_list and isinstance(fields.setdefault(last, []), list):
-        fields[last].append(value)
-    elif last in fields:
-        raise invalid(f"Field {key[:80]!r} is given twice.", param=path[0], code="invalid_form")
+    """Put a value where its key says, `[]` being the next place of a list."""
+    name, *rest = path
+    if not rest:
+        if name in fields:
+            raise invalid(f"Field {key[:80]!r} is given twice.", param=key.partition("[")[0], code="invalid_form")
+        fields[name] = value
+    elif rest[0] == "":
+        _append(_inside(fields, name, [], key), rest[1:], value, key)
     else:
-        fields[last] = value
+        _put(_inside(fields, name, {}, key), rest, value, key)
+
+
+def _append(items: list[Any], path: list[str], value: Any, key: str) -> None:
+    """Another item; the field of an object goes to the last one, unless that has it already."""
+    if not path:
+        items.append(value)
+        return
+    if not items or not isinstance(items[-1], dict) or path[0] in items[-1]:
+        items.append({})
+    _put(items[-1], path, value, key)
+
+
+def _inside(fields: dict[str, Any], name: str, empty: Any, key: str) -> Any:
+    """The object or list of that name, made where it is missing."""
+    inner = fields.setdefault(name, empty)
+    if not isinstance(inner, type(empty)):
+        raise invalid(f"Field {key[:80]!r} is given in two forms.", param=key.partition("[")[0], code="invalid_form")
+    return inner
 
 
 def _present(pairs: Iterable[tuple[str, str | UploadFile]]) -> list[tuple[str, str | UploadFile]]:

@@ -20,7 +20,8 @@ from model.shapes import VideoShape
 from serving.api.errors import ApiError, invalid
 
 Kind = Literal["video", "image"]
-LIMITS = MediaLimits(max_frames=20_000, max_cpu_s=60, max_wall_s=90, max_written_bytes=256 * 2**20)
+LIMITS = MediaLimits(max_frames=4_000, max_cpu_s=30, max_wall_s=60, max_written_bytes=256 * 2**20)
+"""A minute at 60 frames/s passes; what is longer is read no further than the model can use."""
 
 
 class Material(NamedTuple):

@@ -1,11 +1,12 @@
 """The videos and pictures that a request names: an upload, a `data:` URL, or the id of a finished video."""
 
 import base64
-import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
@@ -17,6 +18,17 @@ from serving.limits import ModelFacts, num_frames_of
 from serving.store.tables import Job
 
 DATA_URL = "data:"
+UPLOADS_AT_ONCE = CapacityLimiter(2)
+"""Uploads have threads of their own: they are decoded one after the other, and those that wait hold up nobody else."""
+
+
+async def model_of(fields: Mapping[str, Any], roles: Sequence[str], backend: Backend) -> object:
+    """The model that a request names, else the one that made the first video that it names, while that is served."""
+    named, given = fields.get("model"), next((fields[role] for role in roles if role in fields), None)
+    if named is not None or not isinstance(given, dict) or not isinstance(given.get("id"), str):
+        return named
+    job = await run_in_threadpool(backend.job, given["id"])
+    return job.model if job.model in backend.config.model_names else None
 
 
 async def take_video(
@@ -31,7 +43,7 @@ async def take_video(
     if isinstance(given, UploadFile):
         shapes = [like.shape] if like else [VideoShape.parse(bucket) for bucket in facts.trained_buckets]
         return await _uploaded(await given.read(), "video", name, backend, facts, shapes)
-    return _finished(await run_in_threadpool(backend.job, str(given.get("id"))), facts, name)
+    return _finished(await run_in_threadpool(backend.job, _id_of(given, name)), facts, name)
 
 
 async def take_image(
@@ -51,10 +63,16 @@ async def _uploaded(
     content: bytes, kind: Any, name: str, backend: Backend, facts: ModelFacts, shapes: list[VideoShape]
 ) -> Input:
     most = backend.config.max_video_px // max(shape.height * shape.width for shape in shapes)
-    material = await run_in_threadpool(
-        backend.intake.take, content, kind, shapes, fps=facts.fps, max_frames=most, param=name
-    )
+    take = partial(backend.intake.take, content, kind, shapes, fps=facts.fps, max_frames=most, param=name)
+    material = await to_thread.run_sync(take, limiter=UPLOADS_AT_ONCE)
     return Input(shape=material.shape, upload=material.name)
+
+
+def _id_of(given: Mapping[str, Any], name: str) -> str:
+    if not isinstance(given.get("id"), str):
+        message = f"'{name}' must be a file or an object with the 'id' of a finished video."
+        raise invalid(message, param=f"{name}[id]", code="missing_required_parameter")
+    return given["id"]
 
 
 def _finished(job: Job, facts: ModelFacts, name: str) -> Input:
@@ -73,7 +91,7 @@ def _given(fields: dict[str, Any], name: str) -> UploadFile | Mapping[str, Any]:
     if isinstance(given, str) and given.startswith("{"):
         try:
             given = json.loads(given)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise invalid(f"'{name}' is not valid JSON.", param=name, code="invalid_json") from error
     if isinstance(given, UploadFile | dict):
         return given
@@ -90,5 +108,5 @@ def _from_data_url(given: Mapping[str, Any], name: str) -> bytes:
     head, _, body = address.partition(",")
     try:
         return base64.b64decode(body, validate=True) if head.endswith(";base64") else b""
-    except binascii.Error as error:
+    except ValueError as error:  # base64's own error is one; letters beyond ASCII give a plain one
         raise invalid(f"'{name}' holds broken base64.", param=name) from error

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from model.config import digest_of
 from model.shapes import VideoShape
 from serving.api.errors import invalid
-from serving.api.schema import CreateVideo, Prompt, Sampling, Seconds, Text, check_rate, settings_of
+from serving.api.schema import CreateVideo, Listed, NewShape, Prompt, Sampling, Seconds, Text, check_rate, settings_of
 from serving.limits import LimitError, ModelFacts, check_pixels, seconds_text, shape_of
 from serving.store.jobs import NewJob
 
@@ -37,12 +37,10 @@ class ExtendVideo(Sampling):
     direction: Direction = "forward"
 
 
-class LoopVideo(Sampling):
+class LoopVideo(NewShape):
     """The body of `loops`."""
 
     prompt: Prompt
-    seconds: Seconds | None = None
-    size: Text | None = None
 
 
 class JoinVideos(Sampling):
@@ -72,7 +70,7 @@ class Scene(BaseModel):
 class StoryboardVideo(Sampling):
     """The body of `storyboards`."""
 
-    cards: Annotated[tuple[Scene, ...], Field(min_length=1, max_length=32)]
+    cards: Annotated[tuple[Scene, ...], Field(min_length=1, max_length=32), Listed]
     size: Text | None = None
 
 
@@ -168,11 +166,11 @@ def create(request: CreateVideo, asked: Asked) -> NewJob:
     if {"image", "character"} <= asked.inputs.keys():
         raise invalid("Give a picture or a character, not both.", param="characters")
     character = asked.inputs.get("character")
-    size = request.size or (character.size if character else None)
+    size = request.asked_size or (character.size if character else None)
     if character and size != character.size:
         raise invalid(f"size={size!r} is not that of the character, {character.size!r}.", param="size")
     kind = "animate" if "image" in asked.inputs else "feature" if character else "generate"
-    return asked.job(request, request.prompt, asked.shape(request.seconds, size), kind)
+    return asked.job(request, request.prompt, asked.shape(request.asked_seconds(asked.facts.fps), size), kind)
 
 
 Asking = TypeVar("Asking", bound=Sampling)
@@ -186,7 +184,7 @@ def seeded(plan: Callable[[Asking, Asked], NewJob], request: Asking, asked: Aske
         new = plan(request.model_copy(update={"seed": (first.settings["seed"] + index) % 2**31}), asked)
         # a retry without key must find the jobs whatever seeds were drawn for them
         fingerprint = digest_of([first.fingerprint, number, index])
-        key = None if asked.idempotency_key is None else f"{asked.idempotency_key}:{index}"
+        key = None if asked.idempotency_key is None else digest_of([asked.idempotency_key, index])
         made.append(replace(new, fingerprint=fingerprint, idempotency_key=key))
     return made
 
@@ -214,7 +212,8 @@ def extend(request: ExtendVideo, asked: Asked) -> NewJob:
 
 def loop(request: LoopVideo, asked: Asked) -> NewJob:
     """A video whose end leads into its beginning."""
-    return asked.job(request, request.prompt, asked.shape(request.seconds, request.size), "loop")
+    shape = asked.shape(request.asked_seconds(asked.facts.fps), request.asked_size)
+    return asked.job(request, request.prompt, shape, "loop")
 
 
 def join(request: JoinVideos, asked: Asked) -> NewJob:

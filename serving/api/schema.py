@@ -1,12 +1,13 @@
 """The objects of the OpenAI Videos wire format, and requests parsed into them."""
 
+import json
 import secrets
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from serving.api.errors import from_validation, invalid
-from serving.limits import ModelFacts
+from serving.limits import ModelFacts, seconds_text
 from serving.store.jobs import Page
 from serving.store.tables import Job, JobStatus, ServedModel
 
@@ -22,7 +23,20 @@ def _number_as_text(value: Any) -> Any:
     return f"{value:.6g}" if is_number else value
 
 
-_LONGEST_TEXT = 4096
+def _as_list(value: Any) -> Any:
+    """A list that a form had to say as JSON in a string, or by numbered keys."""
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except RecursionError as error:
+            raise ValueError("the JSON is nested too deeply") from error
+    if isinstance(value, dict) and value and all(len(key) <= _LONGEST_INDEX and key.isdecimal() for key in value):
+        return [value[key] for key in sorted(value, key=int)]
+    return value
+
+
+_LONGEST_TEXT, _LONGEST_INDEX = 4096, 4
+Listed = BeforeValidator(_as_list)
 Text = Annotated[str, Field(max_length=_LONGEST_TEXT), AfterValidator(_without_nul)]
 Prompt = Annotated[str, Field(min_length=1, max_length=_LONGEST_TEXT), AfterValidator(_without_nul)]
 
@@ -43,13 +57,40 @@ class Sampling(BaseModel):
     fps: Annotated[float, Field(gt=0, le=240, allow_inf_nan=False)] | None = None
 
 
-class CreateVideo(Sampling):
+class NewShape(Sampling):
+    """How long and how large a new video is: in OpenAI's words, or in frames and pixels as other servers take them."""
+
+    seconds: Seconds | None = None
+    size: Text | None = None
+    num_frames: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    width: Annotated[int, Field(ge=1, le=99_999)] | None = None
+    height: Annotated[int, Field(ge=1, le=99_999)] | None = None
+
+    @model_validator(mode="after")
+    def _says_each_once(self) -> Self:
+        if self.seconds is not None and self.num_frames is not None:
+            raise ValueError("give seconds or num_frames, not both")
+        if (self.width is None) != (self.height is None):
+            raise ValueError("give width and height together")
+        if self.size is not None and self.width is not None:
+            raise ValueError("give size, or width and height, not both")
+        return self
+
+    @property
+    def asked_size(self) -> str | None:
+        """The size as `WIDTHxHEIGHT`, if any is asked for."""
+        return self.size if self.width is None else f"{self.width}x{self.height}"
+
+    def asked_seconds(self, fps: float) -> str | None:
+        """The duration, if any is asked for."""
+        return self.seconds if self.num_frames is None else seconds_text(self.num_frames / fps)
+
+
+class CreateVideo(NewShape):
     """The body of `POST /v1/videos`; an `input_reference` is taken out of it before."""
 
     prompt: Prompt
-    seconds: Seconds | None = None
-    size: Text | None = None
-    characters: Annotated[tuple[Text, ...], Field(max_length=1)] = ()
+    characters: Annotated[tuple[Text, ...], Field(max_length=1), Listed] = ()
 
 
 class VideoError(BaseModel):
@@ -57,6 +98,13 @@ class VideoError(BaseModel):
 
     code: str
     message: str
+
+
+class Outlook(NamedTuple):
+    """How many videos wait before one, and the seconds until that one should be done, once any was made."""
+
+    num_before: int
+    wait_s: float | None
 
 
 class Video(BaseModel):
@@ -82,9 +130,13 @@ class Video(BaseModel):
     fps: float
     model_version: str | None = None
     weights_digest: str | None = None
+    queue_position: Annotated[int | None, Field(description="videos to be begun before this one; null once begun")] = (
+        None
+    )
+    wait_s: Annotated[float | None, Field(description="seconds until it is done, as far as the last ones tell")] = None
 
     @classmethod
-    def of(cls, job: Job, retention_s: float | None = None) -> "Video":
+    def of(cls, job: Job, retention_s: float | None = None, outlook: "Outlook | None" = None) -> "Video":
         """The job as clients see it; once finished it is kept for `retention_s`."""
         result = job.result or {}
         expires = None if job.completed_s is None or retention_s is None else int(job.completed_s + retention_s)
@@ -104,6 +156,8 @@ class Video(BaseModel):
                 "size": job.size,
                 "model_version": result.get("model_version"),
                 "weights_digest": result.get("weights_digest"),
+                "queue_position": outlook.num_before if outlook and job.status == "queued" else None,
+                "wait_s": None if outlook is None or outlook.wait_s is None else round(outlook.wait_s, 1),
                 **job.settings,
                 **({"fps": result["fps"]} if "fps" in result else {}),
             }

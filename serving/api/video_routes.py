@@ -8,10 +8,10 @@ from fastapi.concurrency import run_in_threadpool
 
 from model.shapes import VideoShape
 from serving.api import operations
-from serving.api.backend import Backend, Retry, UsesBackend, UsesRetry
+from serving.api.backend import Backend, Retry, UsesBackend, UsesRetry, advise_polling
 from serving.api.documented import takes
 from serving.api.forms import read_fields
-from serving.api.materials import take_image, take_video
+from serving.api.materials import model_of, take_image, take_video
 from serving.api.operations import (
     Asked,
     BlendVideos,
@@ -23,7 +23,7 @@ from serving.api.operations import (
     StoryboardVideo,
     Variations,
 )
-from serving.api.schema import CreateVideo, Sampling, Video, VideoList, parse
+from serving.api.schema import CreateVideo, Outlook, Sampling, Video, VideoList, parse
 from serving.store.jobs import NewJob, Page
 from serving.store.tables import Job
 
@@ -117,7 +117,7 @@ async def _changed(
     backend: Backend,
     retry: Retry,
 ) -> Video:
-    facts = await backend.facts_soon(fields.get("model"))
+    facts = await backend.facts_soon(await model_of(fields, roles, backend))
     videos = {role: fields.pop(role) for role in roles if role in fields}
     wanted = parse(kind, fields)
     inputs: dict[str, Input] = {}
@@ -138,15 +138,16 @@ async def _creation(fields: dict[str, Any], backend: Backend, retry: Retry) -> t
         found = await run_in_threadpool(backend.character, wanted.characters[0])
         inputs["character"] = Input(VideoShape(found.num_frames, found.height, found.width), upload=found.upload)
     if image:
-        shape = asked.shape(wanted.seconds, wanted.size)
+        shape = asked.shape(wanted.asked_seconds(facts.fps), wanted.asked_size)
         inputs["image"] = await take_image(image, "input_reference", backend, facts, shape)
     return wanted, asked
 
 
 async def _queued(new: NewJob, backend: Backend, response: Response) -> Video:
-    def queue() -> Job:
+    def queue() -> tuple[Job, Outlook | None]:
         job = backend.queue(new)
-        backend.advise_polling(response, job, is_new=True)
-        return job
+        return job, backend.outlook(job, is_new=True)
 
-    return Video.of(await run_in_threadpool(queue), backend.config.retention_s)
+    job, outlook = await run_in_threadpool(queue)
+    advise_polling(response, outlook)
+    return Video.of(job, backend.config.retention_s)  # the place in the queue costs a count: the first poll has it

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from serving.store.admission import UNLIMITED, WAITING, Admission
 from serving.store.database import Database
 from serving.store.events import EventType, add_event, record
-from serving.store.statements import CLAIMABLE, INSERT, OUTLOOK, alive, lost_at
+from serving.store.statements import CLAIMABLE, HELD, INSERT, OUTLOOK, alive, lost_at
 from serving.store.tables import Job
 
 FRESH_S, LAST = 0.25, 2**62
@@ -217,6 +217,10 @@ class JobTable:
         if progress is None:
             return self._write_fenced(lease, values)
         return self._write_fenced(lease, values | {"progress": min(max(progress, 0), 99)}, "video.progress")
+
+    def holds(self, lease: Lease) -> bool:
+        """Whether the lease is still live: a question that writes nothing, for after every denoising step."""
+        return self.database.first(HELD, {"id": lease.job.id, "fence": lease.fence}) is not None
 
     def complete(self, lease: Lease, result: dict[str, Any]) -> bool:
         """Whether the result was taken; False when the fence is no longer live, and the result must be thrown away."""

@@ -36,6 +36,11 @@ CLAIMABLE = (
 )
 """Something that a worker may take; takes no lock itself."""
 
+HELD = select(Job.sequence).where(
+    Job.id == bindparam("id"), Job.fence == bindparam("fence"), Job.status == "in_progress", Job.deleted_s.is_(None)
+)
+"""The job of a lease, as long as that is live."""
+
 INSERT = insert(Job).returning(Job.sequence)
 OUTLOOK = _make_outlook()
 """How many jobs wait before one, and how long the last ones took."""

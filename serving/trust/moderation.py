@@ -29,6 +29,10 @@ class ModerationError(SkyloomError, ValueError):
     """A prompt or a video that the server does not make."""
 
 
+class GuardAwayError(SkyloomError, RuntimeError):
+    """The guard model does not answer: what cannot be checked is not made, and may be asked for again."""
+
+
 class Rule(NamedTuple):
     """A phrase that is refused, and what for."""
 
@@ -47,6 +51,7 @@ class Moderator:
 
         Raises:
             ModerationError: one is; the message names the category, not the rule.
+            GuardAwayError: the guard model does not answer.
         """
         said = [text for text in texts if text]
         category = next((found for text in said if (found := match(text, self._rules))), None)
@@ -106,7 +111,7 @@ def ask_guard(url: str, model: str, text: str) -> str | None:
     """The category that a guard model flags the text for, or None; speaks OpenAI's `/moderations`.
 
     Raises:
-        ModerationError: the guard does not answer: what cannot be checked is not made.
+        GuardAwayError: it does not.
     """
     try:
         reply = httpx.post(
@@ -115,7 +120,7 @@ def ask_guard(url: str, model: str, text: str) -> str | None:
         reply.raise_for_status()
         result = reply.json()["results"][0]
     except (httpx.HTTPError, ValueError, LookupError) as error:
-        raise ModerationError("The content check does not answer at the moment; try again later.") from error
+        raise GuardAwayError("The content check does not answer at the moment; try again later.") from error
     if not result["flagged"]:
         return None
     return next((name for name, is_flagged in result.get("categories", {}).items() if is_flagged), "flagged")

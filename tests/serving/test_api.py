@@ -38,10 +38,9 @@ def test_json_and_multipart_mean_the_same(client: TestClient) -> None:
     json_body = {"prompt": "p", "seconds": 2, "size": "64x64", "seed": 3, "guidance_scale": 1.5}
     json = client.post("/v1/videos", json=json_body).json()
     urlencoded = client.post("/v1/videos", data=fields).json()
+    own = {"id", "created_at"}
     for other in (json, urlencoded):
-        assert {k: v for k, v in form.items() if k not in ("id", "created_at")} == {
-            k: v for k, v in other.items() if k not in ("id", "created_at")
-        }
+        assert {k: v for k, v in form.items() if k not in own} == {k: v for k, v in other.items() if k not in own}
 
 
 def test_what_is_not_said_is_the_models_own(client: TestClient) -> None:
@@ -115,6 +114,51 @@ def test_a_pending_reply_says_when_to_ask_again(client: TestClient, worker: Work
     assert "openai-poll-after-ms" in client.get(address).headers
     worker.run_one()
     assert "openai-poll-after-ms" not in client.get(address).headers
+
+
+def test_a_pending_video_says_its_place_and_its_time(client: TestClient, worker: Worker, painter) -> None:
+    addresses = [f"/v1/videos/{client.post('/v1/videos', json={'prompt': 'p'}).json()['id']}" for _ in range(2)]
+    waiting = [client.get(address).json() for address in addresses]
+    assert [(video["queue_position"], video["wait_s"]) for video in waiting] == [(0, None), (1, None)]
+    seen: list[dict[str, object]] = []
+    painter.on_step = lambda step: seen.append(client.get(addresses[1]).json())
+    while worker.run_one():
+        pass
+    assert seen[0]["status"] == "in_progress"  # both in one batch
+    assert seen[0]["queue_position"] is None
+    third = client.get(f"/v1/videos/{client.post('/v1/videos', json={'prompt': 'p'}).json()['id']}").json()
+    assert (third["queue_position"], third["wait_s"] is not None) == (0, True)
+    done = client.get(addresses[1]).json()
+    assert (done["queue_position"], done["wait_s"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "size", "seconds"),
+    [
+        ({"width": 48, "height": 32}, "48x32", "2"),
+        ({"num_frames": 8}, "64x64", "1"),
+        ({"num_frames": 12, "width": 32, "height": 48}, "32x48", "1.5"),
+    ],
+)
+def test_frames_and_pixels_as_other_servers_take_them(client: TestClient, fields, size: str, seconds: str) -> None:
+    for path in ("", "/loops"):
+        made = client.post(f"/v1/videos{path}", json={"prompt": "p"} | fields).json()
+        assert (made["size"], made["seconds"]) == (size, seconds)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"width": 48}, "width and height together"),
+        ({"num_frames": 8, "seconds": "1"}, "seconds or num_frames, not both"),
+        ({"width": 48, "height": 32, "size": "48x32"}, "not both"),
+    ],
+)
+def test_a_shape_said_twice_or_by_half_is_refused(client: TestClient, fields, said: str) -> None:
+    reply = client.post("/v1/videos", json={"prompt": "p"} | fields)
+    assert reply.status_code == 400
+    assert said in reply.json()["error"]["message"]
+    assert "None" not in reply.json()["error"]["message"]
 
 
 def test_a_repeated_post_makes_one_video(client: TestClient) -> None:

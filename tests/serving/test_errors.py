@@ -1,5 +1,7 @@
 """Every way to go wrong ends in the envelope with four fields and a request id, never in `detail`."""
 
+import json
+
 import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
@@ -68,6 +70,35 @@ def test_a_bad_field_is_named(client: TestClient, fields, code: str, param: str,
 )
 def test_a_broken_json_body(client: TestClient, body: bytes, code: str) -> None:
     check(client.post("/v1/videos", content=body, headers=JSON), 400, code)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        ("", {"input_reference": {"image_url": "data:image/png;base64,\u00e9"}}, "input_reference"),
+        ("", {"input_reference": '{"a":' * 2000}, "input_reference"),
+        ("", {"characters": "[" * 2000}, "characters"),
+        ("/edits", {"video": {}}, "video[id]"),
+        ("/edits", {"video": {"id": 5}}, "video[id]"),
+    ],
+)
+def test_a_broken_input_is_named(client: TestClient, path: str, fields, param: str) -> None:
+    reply = client.post(f"/v1/videos{path}", json={"prompt": "p"} | fields)
+    check(reply, 400, reply.json()["error"]["code"], param)
+
+
+@pytest.mark.parametrize("video_id", ["\ud800", "a\0b", "\u00e9", "v" * 5000])
+def test_an_id_that_can_be_none(client: TestClient, video_id: str) -> None:
+    body = json.dumps({"prompt": "p", "video": {"id": video_id}})
+    check(client.post("/v1/videos/edits", content=body, headers=JSON), 404, "not_found", "video_id")
+    body = json.dumps({"prompt": "p", "characters": ["video\x7f"]})
+    check(client.post("/v1/videos", content=body, headers=JSON), 404, "not_found", "character_id")
+
+
+def test_nul_in_an_address(client: TestClient) -> None:
+    check(client.get("/v1/videos/x%00"), 404, "not_found", "video_id")
+    check(client.get("/v1/videos/characters/x%00"), 404, "not_found", "character_id")
+    check(client.get("/v1/videos?after=%00"), 400, "invalid_value", "after")
 
 
 def test_half_a_surrogate_pair(client: TestClient) -> None:

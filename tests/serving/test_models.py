@@ -46,6 +46,16 @@ def test_a_model_that_is_not_served_is_named(api: TestClient) -> None:
     assert api.get("/v1/models/third").status_code == 404
 
 
+def test_a_changed_video_is_made_by_the_model_that_made_it(api: TestClient, both: Worker) -> None:
+    made = api.post("/v1/videos", json=A_VIDEO | {"model": "second"}).json()
+    both.run_one()
+    for fields, model in (({}, "second"), ({"model": "skyloom"}, "skyloom")):
+        remixed = api.post(f"/v1/videos/{made['id']}/remix", json={"prompt": "a blue ball"} | fields).json()
+        assert remixed["model"] == model
+    gone = api.post("/v1/videos/edits", json={"prompt": "p", "video": {"id": "video_x"}})
+    assert gone.status_code == 404
+
+
 def test_only_so_many_models_stay_in_memory(api: TestClient, both: Worker, shelf) -> None:
     shelf.fetched.clear()
     for name in ("skyloom", "skyloom", "second", "second", "skyloom"):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from serving.api.app import create_app
 from serving.config import ServeConfig
 from serving.trust.mark import marked
-from serving.trust.moderation import ModerationError, Moderator, match, read_rules
+from serving.trust.moderation import GuardAwayError, ModerationError, Moderator, match, read_rules
 from serving.worker import Worker
 
 RULES = read_rules("# a comment\nbad: blue murder\nworse: gore  # another\n")
@@ -119,8 +120,16 @@ def test_a_guard_model_is_asked_and_what_it_cannot_judge_is_not_made(guarded: Mo
     guarded.check_texts(["a ball"])
     with pytest.raises(ModerationError, match="leak"):
         guarded.check_texts(["a ball", "a secret"])
-    with pytest.raises(ModerationError, match="does not answer"):
+    with pytest.raises(GuardAwayError, match="does not answer"):
         guarded.check_texts(["broken"])
+
+
+def test_a_guard_that_is_away_is_no_fault_of_the_prompt(config: ServeConfig, worker: Worker) -> None:
+    away = config.model_copy(update={"guard_url": "http://127.0.0.1:9/v1"})
+    with TestClient(create_app(away), base_url="http://127.0.0.1") as client:
+        reply = client.post("/v1/videos", json={"prompt": "a ball"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "moderation_unavailable")
+    assert reply.headers["retry-after"] == "5"
 
 
 def test_a_mark_is_seen_in_the_corner_and_nowhere_else() -> None:

@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -157,6 +158,48 @@ def test_blends_loops_and_storyboards(post: Post, client: TestClient, made: dict
     told = post("/storyboards", {"cards": cards, "size": "32x32"})
     assert (told["seconds"], told["prompt"]) == ("1.5", "a; b")
     assert len(frames_of(client, told, tmp_path)) == 12
+
+
+CARDS = [
+    {"cards": '[{"prompt": "a", "seconds": 1}, {"prompt": "b", "seconds": "0.5"}]'},
+    {"cards[0][prompt]": "a", "cards[0][seconds]": "1", "cards[1][prompt]": "b", "cards[1][seconds]": "0.5"},
+    {"cards[][prompt]": ["a", "b"], "cards[][seconds]": ["1", "0.5"]},
+]
+
+
+@pytest.mark.parametrize("fields", CARDS, ids=["json", "numbered", "repeated"])
+@pytest.mark.parametrize("kind", ["multipart", "urlencoded"])
+def test_cards_in_a_form(client: TestClient, worker: Worker, fields: dict[str, Any], kind: str) -> None:
+    pairs = [(name, value) for name, each in fields.items() for value in ([each] if isinstance(each, str) else each)]
+    if len(pairs) > len(fields):  # as the SDK writes a list of objects: item by item
+        pairs = [pairs[0], pairs[2], pairs[1], pairs[3]]
+    pairs.append(("size", "32x32"))
+    if kind == "multipart":
+        reply = client.post("/v1/videos/storyboards", files=[(name, (None, value)) for name, value in pairs])
+    else:
+        body = urlencode(pairs)
+        kinds = {"content-type": "application/x-www-form-urlencoded"}
+        reply = client.post("/v1/videos/storyboards", content=body, headers=kinds)
+    assert reply.status_code == 200, reply.text
+    assert (reply.json()["prompt"], reply.json()["seconds"]) == ("a; b", "1.5")
+
+
+def test_a_large_picture_in_a_bracket_field(client: TestClient, worker: Worker) -> None:
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
+    Image.fromarray(noise).save(buffer, format="PNG")
+    url = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    assert len(url) > 400_000
+    fields = {"prompt": (None, "p"), "size": (None, "48x32"), "input_reference[image_url]": (None, url)}
+    reply = client.post("/v1/videos", files=fields)
+    assert reply.status_code == 200, reply.text
+
+
+def test_a_character_in_a_form(client: TestClient, worker: Worker, made: dict[str, Any]) -> None:
+    created = client.post("/v1/videos/characters", json={"name": "Rollo", "video": {"id": made["id"]}}).json()["id"]
+    for name, value in (("characters[]", created), ("characters", f'["{created}"]'), ("characters[0]", created)):
+        reply = client.post("/v1/videos", files={"prompt": (None, "it jumps"), name: (None, value)})
+        assert (reply.status_code, reply.json()["size"]) == (200, "48x32"), reply.text
 
 
 def test_a_character_outlives_its_video(

@@ -32,6 +32,15 @@ def test_a_repeated_request_finds_its_variations(client: TestClient, worker: Wor
     assert pages[0] == pages[1]
 
 
+def test_the_longest_key_finds_its_variations(client: TestClient, worker: Worker, jobs: JobTable) -> None:
+    pages = [
+        client.post("/v1/videos/variations", json=A_VIDEO | {"n": 2}, headers={"Idempotency-Key": "k" * 255}).json()
+        for _ in range(2)
+    ]
+    assert pages[0] == pages[1]
+    assert jobs.num_waiting() == 2
+
+
 def test_all_or_none(config: ServeConfig, client: TestClient, worker: Worker, jobs: JobTable) -> None:
     key = KeyTable(Database(config.database_url)).create("k", quota=Quota(max_active=3))
     headers = {"authorization": f"Bearer {key.secret}"}

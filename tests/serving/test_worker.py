@@ -49,8 +49,7 @@ def test_progress_is_seen_while_it_runs(worker: Worker, jobs: JobTable, painter,
     assert found(jobs, job_id).progress == 100
 
 
-def test_a_deleted_job_stops_and_leaves_nothing(worker: Worker, jobs: JobTable, painter, config, monkeypatch) -> None:
-    monkeypatch.setattr("serving.worker._PROGRESS_EVERY_S", 0.0)
+def test_a_deleted_job_stops_within_a_step_and_leaves_nothing(worker: Worker, jobs: JobTable, painter, config) -> None:
     job_id, steps = queue(jobs), []
     painter.on_step = lambda step: (steps.append(step), step == 2 and jobs.delete(job_id))
     assert worker.run_one()

@@ -1,5 +1,6 @@
 """Checkpoints: whole or absent, newest first, damage found, optimisers restored."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.errors import CheckpointError
+from model.errors import CheckpointError, DiskFullError
 from training.checkpoint import (
     COMMITTED,
     FACTS,
@@ -96,3 +97,22 @@ def test_training_goes_on_bit_for_bit_after_a_restore(tmp_path: Path) -> None:
     for step in range(3, 6):
         update(resumed, optimizer, step)
     assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
+
+
+def test_a_full_disk_is_named_and_the_checkpoint_before_stays(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        save_checkpoint(disk / "run", 1, {"w": torch.ones(1000)}, {})
+        for num_values in (300_000, 261_000):  # too much for the tensors, and for what comes after them
+            with pytest.raises(DiskFullError, match="free some and resume"):
+                save_checkpoint(disk / "run", 2, {"w": torch.ones(num_values)}, {})
+            assert [folder.name for folder in (disk / "run").iterdir()] == ["step-000001"]
+            saved = load_newest(disk / "run")
+            assert saved is not None
+            assert saved.step == 1
+        assert save_checkpoint(disk / "run", 2, {"w": torch.ones(1000)}, {}).name == "step-000002"
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
