@@ -92,7 +92,15 @@ def run_benchmark(name: str) -> list[Result]:
         raise ConfigError(f"there is no benchmark {name!r}; there are {', '.join(BENCHMARKS) or 'none yet'}")
     log.info("benchmark %s", name)
     measure: Callable[[], dict[str, Measurement]] = resolve(BENCHMARKS[name])
-    return [_keep(name, row, found) for row, found in measure().items()]
+    found = measure()
+    for result in _results():
+        if result.command == _command(name):  # a row that the benchmark does not give any more
+            (_folder() / f"{result.name}.json").unlink()
+    return [_keep(name, row, measurement) for row, measurement in found.items()]
+
+
+def _command(benchmark: str) -> str:
+    return f"skyloom bench {benchmark}"
 
 
 def _keep(benchmark: str, row: str, found: Measurement) -> Result:
@@ -101,7 +109,7 @@ def _keep(benchmark: str, row: str, found: Measurement) -> Result:
         **found.model_dump(),
         name=name,
         ratio=found.ours / found.peer if found.peer else None,
-        command=f"skyloom bench {benchmark}",
+        command=_command(benchmark),
         machine=f"{machine()}, {str(compute_dtype()).removeprefix('torch.')}",
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -111,8 +119,11 @@ def _keep(benchmark: str, row: str, found: Measurement) -> Result:
 
 
 def write_page(page: Path = PAGE) -> Path:
-    """Rewrites the page from every result; a benchmark that was not run here keeps its old row."""
-    rows = _old_rows(page) | {result.name: _row(result) for result in _results()}
+    """Rewrites the page from every result; a benchmark that was not run here keeps its old rows."""
+    results = _results()
+    here = {f"`{result.command}`" for result in results}
+    old = {name: row for name, row in _old_rows(page).items() if row.split("|")[-2].strip() not in here}
+    rows = old | {result.name: _row(result) for result in results}
     with replacing(page) as partial:
         partial.write_text(HEAD + "".join(f"{rows[name]}\n" for name in sorted(rows)))
     return page

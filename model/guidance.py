@@ -79,7 +79,8 @@ class HistoryGuidance:
 def without_history(x: Tensor, sigma: Float[Tensor, "b t"]) -> tuple[Tensor, Tensor]:
     """Latents `B C T H W` and levels in which every given frame (level 0) is noise; the same noise at every call."""
     is_given = sigma == 0
-    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+    # the same for every sample: none may depend on the batch that it is in
+    noise = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x).expand_as(x)
     hidden = torch.where(is_given[:, None, :, None, None], noise, x)
     return hidden, torch.where(is_given, torch.ones_like(sigma), sigma)
 

@@ -103,9 +103,11 @@ class TaskRunner:
         if plan.source_prompt is not None and plan.start is not None:
             source = self.velocity([Script.of(plan.source_prompt, 1)] * len(seeds), options.negative_prompt)
             source_guidances = [ClassifierFreeGuidance(SOURCE_GUIDANCE_SCALE)]
+            if options.solver != "euler":
+                raise ConfigError(f"solver={options.solver!r} is not for edits from a source prompt; use euler")
             sampler = flow_edit(velocity, source, plan.start, noise, sigmas, guidances, source_guidances)
         else:
-            shifts = ring_shifts(len(sigmas), plan.grid.num_frames, seeds[0]) if plan.is_ring else None
+            shifts = ring_shifts(len(sigmas), plan.grid.num_frames) if plan.is_ring else None
             sampler = sample(velocity, noise, sigmas, guidances, plan.start, solver=options.solver, shifts=shifts)
         while True:
             try:
@@ -130,9 +132,9 @@ class TaskRunner:
         return [by_text, HistoryGuidance(options.history_scale)]
 
 
-def ring_shifts(num_steps: int, num_frames: int, seed: int) -> Int[Tensor, " s"]:
-    """How far a ring is turned at each step."""
-    return torch.randint(num_frames, (num_steps,), generator=torch.Generator().manual_seed(seed))
+def ring_shifts(num_steps: int, num_frames: int) -> Int[Tensor, " s"]:
+    """How far a ring is turned at each step: the same for every seed, or a video would depend on its batch."""
+    return torch.randint(num_frames, (num_steps,), generator=torch.Generator().manual_seed(0))
 
 
 def finish(generator: Generator[Any, None, Result]) -> Result:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from model.config import Config
@@ -39,6 +39,15 @@ class SamplingOptions(Config):
     history_scale: float = Field(default=1.0, ge=0, le=20, description="guidance by given frames; 1 is none")
     negative_prompt: str = ""
     solver: Solver = "euler"
+
+    @model_validator(mode="after")
+    def _rests_at_first(self) -> "SamplingOptions":
+        is_plain = self.solver == "euler" and (self.guidance_low, self.guidance_high) == (0, 1)
+        if self.guidance == "zero_star" and not is_plain:
+            raise ValueError(
+                "guidance='zero_star' rests in its first step, which goes with solver='euler' and no interval alone"
+            )
+        return self
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,14 @@ Each task yields plans (which frames are given, which are to be made, under whic
 sampler made of each, and returns finished videos. Nothing here knows how sampling works, and the sampler knows no task.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from jaxtyping import Bool
+from torch import Tensor
+from torch.nn.functional import adaptive_max_pool3d
 
 from model.errors import ConfigError
 from model.plan import Model, Plan, Script, TaskRun, Video
@@ -78,7 +82,8 @@ class Image:
 
     def run(self, model: Model) -> TaskRun:
         """One latent frame, of which the first picture is kept."""
-        videos = yield from Generate(self.prompt, VideoShape(GROUP, self.height, self.width)).run(model)
+        num_frames = GROUP if model.has_uniform_groups else 1
+        videos = yield from Generate(self.prompt, VideoShape(num_frames, self.height, self.width)).run(model)
         return [video[:1] for video in videos]
 
 
@@ -263,12 +268,23 @@ class Inpaint:
         if self.mask.shape != self.video.shape[:3]:
             raise ConfigError(f"mask of {self.mask.shape} does not fit a video of {self.video.shape[:3]}")
         latents = model.encode([model.padded(self.video)])
-        mask = torch.from_numpy(model.padded(self.mask).astype(np.float32))[None]
-        is_made = torch.nn.functional.adaptive_max_pool3d(mask, latents.shape[2:])[0] > 0
+        is_made = cells_of(model.padded(self.mask), latents.shape[2:], has_uniform_groups=model.has_uniform_groups)
         start = Start(latents, torch.full((latents.shape[2],), self.strength), is_known=~is_made)
         made = yield whole_plan(self.prompt, start)
         keep = ~self.mask[..., None]
         return [np.where(keep, self.video, video[: len(self.video)]) for video in model.decode(made)]
+
+
+def cells_of(mask: np.ndarray, grid: Sequence[int], *, has_uniform_groups: bool) -> Bool[Tensor, "t h w"]:
+    """The latent cells that a masked pixel, bool `T H W`, lies in; without uniform groups the first frame is one."""
+    pixels = torch.from_numpy(mask.astype(np.float32))[None]
+    if has_uniform_groups:
+        return adaptive_max_pool3d(pixels, tuple(grid))[0] > 0
+    first, rest = pixels[:, :1], pixels[:, 1:]
+    parts = [adaptive_max_pool3d(first, (1, *grid[1:]))]
+    if grid[0] > 1:
+        parts.append(adaptive_max_pool3d(rest, (grid[0] - 1, *grid[1:])))
+    return torch.cat(parts, dim=1)[0] > 0
 
 
 def whole_plan(prompt: str, start: Start) -> Plan:

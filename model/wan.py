@@ -1,7 +1,7 @@
 """Wan's open weights behind the same tasks: any diffusers folder with a Wan transformer, autoencoder and UMT5.
 
 Wan's latents are causal in 1 + 4k frames, so tasks that give frames at places of their own choice (extensions, joins,
-loops) cannot be asked of it: generate, edit, blend and inpaint can.
+loops) cannot be asked of it, nor those with several texts (blends, storyboards): generate, edit, inpaint and image can.
 """
 
 from collections.abc import Sequence

@@ -93,14 +93,14 @@ class Judge:
 
     def looks(self, drawn: Drawn) -> dict[str, dict[str, Any]]:
         """What attributes flatter: one patch per object, a steady outline, features that lie as those of real clips."""
-        outlines = [mean_outline_change(each) for each in (drawn, self.real)]
+        outlines = [mean_outline_change(each) for each in (drawn, self.real, self.decoded)]
         found = {
             "coherence": {
                 "generated": alone_share(drawn),
                 "real": alone_share(self.real),
                 "goal": self._config.coherence_goal,
             },
-            "outline": {"generated": outlines[0], "real": outlines[1], "limit": OUTLINE_LIMIT},
+            "outline": {"generated": outlines[0], "real": outlines[1], "ceiling": outlines[2], "limit": OUTLINE_LIMIT},
         }
         num = min(len(drawn.videos), len(self.real.videos) // 2)
         return found | ({"frechet": self._frechet(drawn, num)} if num >= FEWEST_FOR_SPREAD else {})

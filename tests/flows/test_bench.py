@@ -45,6 +45,19 @@ def test_the_page_is_made_from_the_results_and_keeps_older_rows(fake, tmp_path):
     assert "reads \\| all" in page.read_text()
 
 
+def test_rows_that_a_benchmark_gives_no_more_are_dropped(fake, tmp_path, monkeypatch):
+    page = tmp_path / "benchmarks.md"
+    run_benchmark("reading")
+    write_page(page)
+    page.write_text(page.read_text() + "| reading-old | gone | 1 | | | | yes | m | d | `skyloom bench reading` |\n")
+    (tmp_path / "fake_benchmark.py").write_text(FAKE.replace('"second row": found', '"third row": found'))
+    sys.modules.pop("fake_benchmark")
+    run_benchmark("reading")
+    write_page(page)
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| ") and "| what |" not in line]
+    assert [row.split("|")[1].strip() for row in rows] == ["reading", "reading-third-row"]
+
+
 def test_an_unknown_benchmark_is_named():
     with pytest.raises(ConfigError, match="nothing"):
         run_benchmark("nothing")

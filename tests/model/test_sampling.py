@@ -147,6 +147,7 @@ def test_a_hidden_history_is_noise_at_its_level_and_the_rest_stays() -> None:
     assert torch.equal(hidden[:, :, 2], x[:, :, 2])
     assert 0.7 < float(hidden[:, :, :2].std()) < 1.3
     assert torch.equal(hidden, without_history(x, sigma)[0])
+    assert torch.equal(hidden[:1], without_history(x[:1], sigma[:1])[0]), "no sample depends on its batch"
 
 
 def test_noise_of_a_seed_does_not_depend_on_its_batch() -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from model.autoencoder import VideoAutoencoder
 from model.errors import ConfigError
@@ -91,6 +92,21 @@ def test_a_picture_is_one_frame(pipeline: SkyloomPipeline) -> None:
 def test_a_loop_is_decoded_as_a_ring(pipeline: SkyloomPipeline) -> None:
     video = _made(pipeline, Loop("a red ball", VideoShape(16, SIDE, SIDE)))
     assert video.shape == (16, SIDE, SIDE, 3)
+
+
+def test_a_loop_does_not_depend_on_its_batch(pipeline: SkyloomPipeline) -> None:
+    task = Loop("a red ball", VideoShape(16, SIDE, SIDE))
+    alone, together = (finish(pipeline.run(task, seeds=seeds, options=OPTIONS)) for seeds in ([5], [1, 5]))
+    assert np.array_equal(alone[0], together[1])
+
+
+def test_what_an_option_cannot_do_is_said(pipeline: SkyloomPipeline) -> None:
+    edit = Edit(np.zeros((8, SIDE, SIDE, 3), np.uint8), "a blue ball", "a red ball")
+    with pytest.raises(ConfigError, match="solver='heun'"):
+        finish(pipeline.run(edit, options=SamplingOptions(num_steps=2, solver="heun")))
+    for options in ({"solver": "multistep"}, {"guidance_low": 0.2}, {"guidance_high": 0.8}):
+        with pytest.raises(ValidationError, match="zero_star"):
+            SamplingOptions(guidance="zero_star", **options)
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from model.errors import CheckpointError, ConfigError
 from model.runner import finish
 from model.sampling import SamplingOptions
 from model.shapes import VideoShape
-from model.tasks import Edit, Extend, Generate, Inpaint, Loop
+from model.tasks import Blend, Edit, Extend, Generate, Image, Inpaint, Loop, cells_of
 from model.wan import WanModel
 
 WORDS = ("<pad>", "</s>", "<unk>", "a", "red", "blue", "ball", "cube", "falls")
@@ -77,6 +77,22 @@ def test_a_region_is_made_anew(wan: WanModel) -> None:
     assert np.array_equal(video[~mask], clip[~mask])
 
 
+def test_a_mask_frees_the_latents_of_its_own_frames() -> None:
+    mask = np.zeros((9, 32, 32), bool)
+    mask[1:3, :8, :8] = True  # Wan's second latent frame holds frames 1 to 4
+    cells = cells_of(mask, (3, 4, 4), has_uniform_groups=False)
+    assert cells.nonzero().tolist() == [[1, 0, 0]]
+    mask[0, 8:16] = True
+    assert cells_of(mask, (3, 4, 4), has_uniform_groups=False)[0].nonzero().tolist() == [[1, x] for x in range(4)]
+    uniform = cells_of(mask[:8], (2, 4, 4), has_uniform_groups=True)
+    assert uniform[0, :2].nonzero().tolist() == [[0, 0], *([1, x] for x in range(4))]
+    assert not uniform[1].any()
+
+
+def test_a_picture_is_one_frame(wan: WanModel) -> None:
+    assert finish(wan.run(Image("a red ball", 32, 48), options=OPTIONS))[0].shape == (1, 32, 48, 3)
+
+
 def test_frames_may_have_noise_levels_of_their_own(wan: WanModel) -> None:
     latents, levels = torch.randn(1, 4, 3, 4, 4), torch.tensor([[0.0, 0.5, 1.0]])
     assert wan._timestep(latents, levels).shape == (1, 3 * 2 * 2)
@@ -96,5 +112,7 @@ def test_what_its_latents_cannot_do_is_said(wan: WanModel, tmp_path: Path) -> No
         finish(wan.run(Loop("a red ball", VideoShape(9, 32, 32)), options=OPTIONS))
     with pytest.raises(ConfigError, match="groups"):
         finish(wan.run(Extend(_clip(9), "a red ball", 8), options=OPTIONS))
+    with pytest.raises(ConfigError, match="one text"):
+        finish(wan.run(Blend(_clip(9), _clip(9), ("a red ball", "a blue cube")), options=OPTIONS))
     with pytest.raises(CheckpointError, match="vae, transformer"):
         WanModel.from_pretrained(tmp_path)
