@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -15,13 +16,19 @@ from model.pipeline import SkyloomPipeline
 from model.runner import finish
 from model.sampling import SamplingOptions
 from model.shapes import VideoShape
+from model.tasks import Generate, Image
 from training.clips import kept_rows
 from training.judge import wilson_interval
 from training.probe import Attributes, Probe, accuracy
 from training.truth import largest_count, truth_of_clips
 
-NEW_SIZES = ("64x64x16", "96x96x16", "128x128x16", "160x160x16", "144x96x16", "96x144x16", "160x96x32", "112x112x8")
-NUM_PROMPTS, BATCH = 48, 8
+NEW_SIZES = (
+    "64x64x16", "96x96x16", "128x128x16", "160x160x16", "144x80x16", "80x144x16", "112x112x8", "160x96x32"
+)  # fmt: skip
+NEW_LENGTHS = ("112x112x1", "112x112x64", "112x112x128")
+LOOKS = ("colour", "shape", "size", "floor", "count")
+"""What a picture, or the end of a long video, can still show: nothing is asked to move for sixteen seconds."""
+NUM_PROMPTS, NUM_LONG_PROMPTS, BATCH = 48, 16, 8
 FEW_STEPS, MANY_STEPS = 4, 20
 SEED = 4321
 
@@ -41,7 +48,21 @@ class Studio(NamedTuple):
             prompts = self.prompts[start : start + BATCH]
             seeds = [SEED + start + place for place in range(len(prompts))]
             videos += finish(self.pipeline.generate(prompts, shape, seeds=seeds, options=options))
-        wanted = [{name: asked[name] for name in self.probe.vocabulary} for asked in self.asked]
+        return self._share(videos, tuple(self.probe.vocabulary))
+
+    def looks_right(self, shape: VideoShape, num_prompts: int) -> float:
+        """The share of so many prompts whose video, as a task, the probe finds right in its looks, by its end."""
+        step, end = self.pipeline.compression.time, self.pipeline.window * self.pipeline.compression.time
+        videos = []
+        for place, prompt in enumerate(self.prompts[:num_prompts]):
+            task = Generate(prompt, shape) if shape.num_frames >= step else Image(prompt, shape.height, shape.width)
+            (video,) = finish(self.pipeline.run(task, seeds=[SEED + place]))
+            videos.append(np.repeat(video, step, axis=0) if len(video) < step else video[-end:])
+        return self._share(videos, LOOKS)
+
+    def _share(self, videos: list[np.ndarray], names: Sequence[str]) -> float:
+        asked = self.asked[: len(videos)]
+        wanted = [{name: each[name] for name in names if name in self.probe.vocabulary} for each in asked]
         return accuracy(self.probe.read(videos), wanted)["all"]
 
 
@@ -99,6 +120,17 @@ def sizes() -> dict[str, Measurement]:
         rows[name] = _percent(
             what, share, trained, "trained sizes", "at most 10 points below", holds=share >= trained - 0.1
         )
+    return rows | lengths(studio)
+
+
+def lengths(studio: Studio) -> dict[str, Measurement]:
+    """Looks right together in a picture, and at the end of long videos, against a trained length."""
+    usual = studio.looks_right(VideoShape.parse("112x112x16"), NUM_LONG_PROMPTS)
+    rows = {}
+    for name in NEW_LENGTHS:
+        share = studio.looks_right(VideoShape.parse(name), NUM_LONG_PROMPTS)
+        what = f"colour, shape, size, floor and count right at the end of {name}, {NUM_LONG_PROMPTS} prompts"
+        rows[name] = _percent(what, share, usual, "16 frames", "at most 10 points below", holds=share >= usual - 0.1)
     return rows
 
 

@@ -53,7 +53,18 @@ class Storyboard:
             if card.image is not None
         }
         grid = model.grid(VideoShape(len(frames) * GROUP, self.height, self.width))
-        return model.decode((yield from continued(None, Windows(grid, model.window), script, known=known)))
+        made = model.decode((yield from continued(None, Windows(grid, model.window), script, known=known)))
+        return [self._begun(video, [GROUP * begin for begin in begins]) for video in made]
+
+    def _begun(self, video: Video, begins: Sequence[int]) -> Video:
+        """The video in which each picture is the first frame of its scene, to the last bit."""
+        scenes = []
+        for card, scene in zip(self.cards, np.split(video, begins[1:]), strict=True):
+            if card.image is None:
+                scenes.append(scene)
+            else:
+                scenes += [card.image[None], met(scene[1:], before=Seam(card.image, scene[0]))]
+        return np.concatenate(scenes)
 
 
 @dataclass(frozen=True)

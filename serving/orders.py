@@ -14,6 +14,7 @@ from model.sampling import SamplingOptions
 from model.shapes import VideoShape
 from model.tasks import Animate, Blend, Card, Edit, Extend, Feature, Generate, Image, Join, Loop, Storyboard
 from serving.api.intake import Intake
+from serving.api.operations import card_role
 from serving.config import ServeConfig
 from serving.engine import Order
 from serving.limits import ModelFacts, check_pixels, num_frames_of, shape_of
@@ -146,7 +147,10 @@ def _blend(wanted: Wanted) -> Task:
 
 
 def _storyboard(wanted: Wanted) -> Task:
-    cards = tuple(Card(wanted.expand(card["prompt"]), card["num_frames"]) for card in wanted.operation["cards"])
+    cards = tuple(
+        Card(wanted.expand(card["prompt"]), card["num_frames"], wanted.inputs.get(card_role(index)))
+        for index, card in enumerate(wanted.operation["cards"])
+    )
     return Storyboard(cards, wanted.shape.height, wanted.shape.width)
 
 

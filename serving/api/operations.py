@@ -58,13 +58,22 @@ class BlendVideos(Sampling):
     strength: Strength = 0.7
 
 
+class Picture(BaseModel):
+    """A picture in the text of a request: a `data:` URL, for this server fetches no addresses."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image_url: str
+
+
 class Scene(BaseModel):
-    """One card of a storyboard."""
+    """One card of a storyboard, and the picture that it begins with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompt: Prompt
     seconds: Seconds
+    image: Picture | None = None
 
 
 class StoryboardVideo(Sampling):
@@ -230,6 +239,11 @@ def blend(request: BlendVideos, asked: Asked) -> NewJob:
     shape = first._replace(num_frames=min(first.num_frames, second.num_frames))
     details = {"second_prompt": request.second_prompt, "strength": request.strength}
     return asked.job(request, request.prompt, shape, "blend", **details)
+
+
+def card_role(index: int) -> str:
+    """Under which name a job keeps the picture of a card."""
+    return f"card-{index}"
 
 
 def storyboard(request: StoryboardVideo, asked: Asked) -> NewJob:

@@ -22,6 +22,7 @@ from serving.api.operations import (
     LoopVideo,
     StoryboardVideo,
     Variations,
+    card_role,
 )
 from serving.api.schema import CreateVideo, Outlook, Sampling, Video, VideoList, parse
 from serving.store.jobs import NewJob, Page
@@ -83,8 +84,16 @@ async def loop_video(request: Request, response: Response, backend: UsesBackend,
 
 @router.post("/storyboards", openapi_extra=takes(StoryboardVideo))
 async def storyboard_video(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
-    """Queues one video of several scenes."""
-    return await _from_videos(operations.storyboard, StoryboardVideo, (), request, response, backend, retry)
+    """Queues one video of several scenes, each from its own prompt and, where it has one, its own first picture."""
+    fields = await read_fields(request)
+    facts = await backend.facts_soon(fields.get("model"))
+    wanted, inputs = parse(StoryboardVideo, fields), dict[str, Input]()
+    asked = Asked(facts=facts, max_video_px=backend.config.max_video_px, inputs=inputs, **retry._asdict())
+    for index, card in enumerate(wanted.cards):
+        if card.image:
+            name, shape = f"cards[{index}][image]", asked.shape(card.seconds, wanted.size)
+            inputs[card_role(index)] = await take_image({name: card.image.model_dump()}, name, backend, facts, shape)
+    return await _queued(operations.storyboard(wanted, asked), backend, response)
 
 
 @router.post("/{video_id}/remix", openapi_extra=takes(EditVideo))

@@ -160,6 +160,19 @@ def test_blends_loops_and_storyboards(post: Post, client: TestClient, made: dict
     assert len(frames_of(client, told, tmp_path)) == 12
 
 
+def test_a_card_begins_with_its_picture(post: Post, client: TestClient, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (90, 60), (200, 40, 40)).save(buffer, format="PNG")
+    picture = {"image_url": "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()}
+    cards = [{"prompt": "a", "seconds": "1"}, {"prompt": "b", "seconds": "1", "image": picture}]
+    frames = frames_of(client, post("/storyboards", {"cards": cards, "size": "48x32"}), tmp_path)
+    assert np.abs(frames[8].reshape(-1, 3).mean(axis=0) - (200, 40, 40)).max() < 6
+    assert np.abs(frames[7].reshape(-1, 3).mean(axis=0) - (200, 40, 40)).max() > 20
+    cards[1]["image"] = {"image_url": "https://elsewhere.example/a.png"}
+    refused = client.post("/v1/videos/storyboards", json={"cards": cards, "size": "48x32"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "cards[1][image]")
+
+
 CARDS = [
     {"cards": '[{"prompt": "a", "seconds": 1}, {"prompt": "b", "seconds": "0.5"}]'},
     {"cards[0][prompt]": "a", "cards[0][seconds]": "1", "cards[1][prompt]": "b", "cards[1][seconds]": "0.5"},
