@@ -17,6 +17,7 @@ from serving.config import ServeConfig
 from serving.ingress import Ingress
 from serving.registry import ModelRegistry
 from serving.replica import ModelReplica
+from serving.scaling import replicas_of
 from serving.store.database import Database
 from serving.store.keys import KeyTable
 
@@ -49,7 +50,7 @@ class Server:
 def build(config: ServeConfig) -> Application:
     """The application: `serve run serving.app:build database_url=… storage=… tracking_uri=…` takes it, and `start`."""
     resources = {"num_cpus": config.num_cpus, "num_gpus": config.num_gpus}
-    model = ModelReplica.options(num_replicas=config.num_model_replicas, ray_actor_options=resources)
+    model = ModelReplica.options(ray_actor_options=resources, **replicas_of(config))
     api = Ingress.options(ray_actor_options=INGRESS_OPTIONS)
     return api.bind(config, model.bind(config))
 

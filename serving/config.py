@@ -19,6 +19,12 @@ class ServeOptions(Config):
     num_cpus: float = Field(default=1.0, gt=0, description="CPU cores (and torch threads) of the model replica")
     num_gpus: float = Field(default=0.0, ge=0, description="GPUs of the model replica")
     num_model_replicas: int = Field(default=1, ge=1, description="replicas that pull jobs from the table")
+    max_model_replicas: int = Field(
+        default=0, ge=0, description="replicas up to which a long queue adds more; 0: as many as num_model_replicas"
+    )
+    jobs_per_replica: int = Field(default=8, ge=1, description="pending jobs for which there should be one replica")
+    upscale_after_s: float = Field(default=10.0, ge=0, description="how long a queue must be long to add replicas")
+    downscale_after_s: float = Field(default=300.0, ge=0, description="how long it must be short to end some")
     more_models: tuple[str, ...] = Field(
         default=(), description="further registered models that the same replicas serve, each under its own name"
     )

@@ -12,6 +12,7 @@ from serving.config import ServeConfig
 from serving.loader import load_model
 from serving.registry import ModelRegistry
 from serving.replica_port import listen_on_node_address
+from serving.scaling import PENDING
 from serving.store.database import Database
 from serving.store.jobs import JobTable
 from serving.tracing import send_spans
@@ -56,6 +57,10 @@ class ModelReplica:
         """
         if not self._worker.is_alive:
             raise CapacityError("a thread of the model's worker died; see its log above for the reason")
+
+    def record_autoscaling_stats(self) -> dict[str, int]:
+        """What Serve asks for now and then, to decide how many replicas there should be."""
+        return {PENDING: self._jobs.num_pending()}
 
     def version(self) -> str:
         """The model version in memory."""

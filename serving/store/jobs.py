@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from serving.store.admission import UNLIMITED, WAITING, Admission
 from serving.store.database import Database
 from serving.store.events import EventType, add_event, record
-from serving.store.statements import CLAIMABLE, HELD, INSERT, OUTLOOK, alive, lost_at
+from serving.store.statements import CLAIMABLE, HELD, INSERT, OUTLOOK, UNFINISHED, alive, lost_at
 from serving.store.tables import Job
 
 FRESH_S, LAST = 0.25, 2**62
@@ -143,6 +143,10 @@ class JobTable:
     def num_waiting(self) -> int:
         """Jobs that no worker has begun."""
         return self.database.first(WAITING)[0]
+
+    def num_pending(self) -> int:
+        """Jobs that wait or are being made."""
+        return self.database.first(UNFINISHED)[0]
 
     def outlook(self, job: Job) -> tuple[int, float | None]:
         """How many jobs wait before this one, and the mean seconds that the last completed ones took, if any."""

@@ -42,5 +42,10 @@ HELD = select(Job.sequence).where(
 """The job of a lease, as long as that is live."""
 
 INSERT = insert(Job).returning(Job.sequence)
+UNFINISHED = (
+    select(func.count()).select_from(Job).where(Job.status.in_(("queued", "in_progress")), Job.deleted_s.is_(None))
+)
+"""How many jobs wait or are being made."""
+
 OUTLOOK = _make_outlook()
 """How many jobs wait before one, and how long the last ones took."""

@@ -8,7 +8,7 @@ import yaml
 
 from serving.config import ServeConfig
 from serving.ingress import Ingress
-from serving.replica import ModelReplica
+from serving.scaling import replicas_of
 
 INFRA = Path(__file__).parents[2] / "infra"
 
@@ -27,6 +27,6 @@ def test_its_settings_are_ours(name: str) -> None:
     config = ServeConfig.model_validate(application["args"])
     assert config.keys == "required"
     assert application["import_path"] == "serving.app:build"
-    assert {entry["name"] for entry in application["deployments"]} == {Ingress.name, ModelReplica.name}
-    replicas = {entry["name"]: entry["num_replicas"] for entry in application["deployments"]}
-    assert replicas["model"] == config.num_model_replicas
+    assert {entry["name"] for entry in application["deployments"]} == {Ingress.name}  # a number would end the scaling
+    assert (config.num_model_replicas, config.max_model_replicas) == (2, 8)
+    assert "autoscaling_config" in replicas_of(config)
