@@ -12,6 +12,8 @@ from model.errors import ConfigError
 from serving.trust.certificates import Identity
 
 MADE_BY_A_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+MADE_FROM_OTHERS_TOO = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+"""What holds or changes an upload: whether that was made by a model, nobody knows."""
 GENERATION = "org.skyloom.generation"
 State: TypeAlias = Literal["Trusted", "Valid", "Invalid", "Absent"]
 
@@ -115,7 +117,7 @@ def _manifest(claim: Claim) -> dict[str, Any]:
 
 def _actions(claim: Claim) -> list[dict[str, Any]]:
     used = {"parameters": {"ingredientIds": _labels(claim)}}
-    made = {"digitalSourceType": MADE_BY_A_MODEL}
+    made = {"digitalSourceType": MADE_FROM_OTHERS_TOO if claim.generation.get("uploads") else MADE_BY_A_MODEL}
     if len(claim.ingredients) == 1:
         return [{"action": "c2pa.opened", **used}, {"action": "c2pa.edited", **made}]
     created = {"action": "c2pa.created", **made}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import c2pa
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -17,6 +18,7 @@ from model.tiny import save_tiny_pipeline
 from serving.config import ServeConfig
 from serving.loader import load_model
 from serving.store.jobs import JobTable
+from serving.trust.provenance import Verdict, inspect
 from serving.worker import Worker
 
 Post = Callable[..., dict[str, Any]]
@@ -90,6 +92,27 @@ def test_a_remix_names_its_source_and_keeps_its_size(post: Post, made: dict[str,
     assert remixed["status"] == "completed"
     assert remixed["remixed_from_video_id"] == made["id"]
     assert (remixed["size"], remixed["seconds"]) == (made["size"], made["seconds"])
+
+
+def test_a_changed_video_names_what_it_was_made_from(
+    post: Post, client: TestClient, made: dict[str, Any], film: Path, config: ServeConfig, tmp_path: Path
+) -> None:
+    """A job's own video is an ingredient of it; of an upload, whose origin nobody knows, the digest is told."""
+    authority, path = (config.identity / "authority.pem").read_bytes(), tmp_path / "got.mp4"
+
+    def told(video: dict[str, Any]) -> tuple[Verdict, str]:
+        path.write_bytes(client.get(f"/v1/videos/{video['id']}/content").content)
+        return inspect(path, authority), c2pa.Reader.try_create(path).json()
+
+    verdict, text = told(post(f"/{made['id']}/remix", {"prompt": "a blue ball falls"}))
+    assert (verdict.state, verdict.ingredients) == ("Trusted", [made["id"]])
+    assert "digitalsourcetype/trainedAlgorithmicMedia" in text
+    both = {"video": {"id": made["id"]}, "second_video": {"id": made["id"]}}
+    verdict, _ = told(post("/joins", both | {"prompt": "p", "seconds": "0.5"}))
+    assert (verdict.state, verdict.ingredients) == ("Trusted", [made["id"]] * 2)
+    verdict, text = told(post("/edits", {"prompt": "a blue ball"}, files={"video": film.read_bytes()}))
+    assert (verdict.state, len(verdict.generation["uploads"])) == ("Trusted", 1)
+    assert "digitalsourcetype/compositeWithTrainedAlgorithmicMedia" in text
 
 
 def test_an_upload_is_edited_in_the_nearest_size(post: Post, client: TestClient, film: Path, tmp_path: Path) -> None:
