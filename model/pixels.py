@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -30,3 +30,15 @@ def to_frames(video: Float[Tensor, "b c t h w"]) -> list[np.ndarray]:
     """The clips of a batch as uint8 `T H W C`, rounded and clipped."""
     pixels = video.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
     return list(pixels.permute(0, 2, 3, 4, 1).contiguous().cpu().numpy())
+
+
+def cells_of(mask: np.ndarray, grid: Sequence[int], *, has_uniform_groups: bool) -> Bool[Tensor, "t h w"]:
+    """The latent cells that a masked pixel, bool `T H W`, lies in; without uniform groups the first frame is one."""
+    pixels = torch.from_numpy(mask.astype(np.float32))[None]
+    if has_uniform_groups:
+        return functional.adaptive_max_pool3d(pixels, tuple(grid))[0] > 0
+    first, rest = pixels[:, :1], pixels[:, 1:]
+    parts = [functional.adaptive_max_pool3d(first, (1, *grid[1:]))]
+    if grid[0] > 1:
+        parts.append(functional.adaptive_max_pool3d(rest, (grid[0] - 1, *grid[1:])))
+    return torch.cat(parts, dim=1)[0] > 0

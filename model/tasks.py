@@ -9,15 +9,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool
-from torch import Tensor
-from torch.nn.functional import adaptive_max_pool3d
 
 from model.errors import ConfigError
+from model.pixels import cells_of
 from model.plan import Model, Plan, Script, TaskRun, Video
 from model.sampling import Start
 from model.seams import Seam, met
 from model.shapes import LatentShape, VideoShape
+from model.task_checks import check_groups, check_length, check_strength
 from model.windows import GROUP, Direction, Windows, continued, given_start, grouped, tail_of
 
 
@@ -286,37 +285,7 @@ class Inpaint:
         return [np.where(keep, self.video, video[: len(self.video)]) for video in model.decode(made)]
 
 
-def cells_of(mask: np.ndarray, grid: Sequence[int], *, has_uniform_groups: bool) -> Bool[Tensor, "t h w"]:
-    """The latent cells that a masked pixel, bool `T H W`, lies in; without uniform groups the first frame is one."""
-    pixels = torch.from_numpy(mask.astype(np.float32))[None]
-    if has_uniform_groups:
-        return adaptive_max_pool3d(pixels, tuple(grid))[0] > 0
-    first, rest = pixels[:, :1], pixels[:, 1:]
-    parts = [adaptive_max_pool3d(first, (1, *grid[1:]))]
-    if grid[0] > 1:
-        parts.append(adaptive_max_pool3d(rest, (grid[0] - 1, *grid[1:])))
-    return torch.cat(parts, dim=1)[0] > 0
-
-
 def whole_plan(prompt: str, start: Start) -> Plan:
     """One plan over all frames of a start."""
     grid = LatentShape(*start.latents.shape[2:])
     return Plan(grid=grid, script=Script.of(prompt, grid.num_frames), start=start)
-
-
-def check_groups(model: Model) -> None:
-    """Refuses models whose first latent frame stands for a single picture."""
-    if not model.has_uniform_groups:
-        raise ConfigError("this task needs latents in uniform groups of frames, which this model does not have")
-
-
-def check_length(name: str, num_frames: int, least: int = 1) -> None:
-    """Refuses lengths that are no length."""
-    if num_frames < least:
-        raise ConfigError(f"{name}={num_frames} is too short; use {least} or more")
-
-
-def check_strength(strength: float) -> None:
-    """Refuses strengths outside (0, 1]."""
-    if not 0 < strength <= 1:
-        raise ConfigError(f"strength={strength} is outside (0, 1]; 0.7 changes much, 0.4 little")

@@ -1,7 +1,7 @@
 """A job's row to an order for the engine: which task, with which frames. Runs in the replica."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,6 +81,14 @@ def claim_of(job: Job, facts: ModelFacts, shelf: Shelf) -> Claim:
     }
     parts = [Ingredient(source.id, shelf.storage.path(source, "video")) for source in sources if source is not None]
     return Claim(job.id, generation, [part for part in parts if part.path.is_file()])
+
+
+def uploads_of(job: Job, shelf: Shelf) -> Iterator[np.ndarray]:
+    """The uploads that a job is made from, uint8 `T H W C` each, to be looked at before anything is made of them."""
+    for given in job.settings.get("inputs", {}).values():
+        if "upload" in given:
+            frames = shelf.intake.frames(given["upload"])
+            yield frames if frames.ndim == 4 else frames[None]
 
 
 def _shape(job: Job, facts: ModelFacts, config: ServeConfig) -> VideoShape:

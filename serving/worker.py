@@ -21,7 +21,7 @@ from serving.config import ServeConfig
 from serving.engine import Made, make, write_files
 from serving.hosted import HostedModels, Load, Registry
 from serving.limits import ModelFacts
-from serving.orders import Shelf, claim_of, order_of
+from serving.orders import Shelf, claim_of, order_of, uploads_of
 from serving.store.jobs import JobTable, Lease
 from serving.store.served import ServedTable
 from serving.store.storage import VideoStorage
@@ -175,6 +175,9 @@ class Worker:
         return rendered
 
     def _sampled(self, leases: list[Lease]) -> list[Rendered]:
+        for lease in leases:
+            for frames in uploads_of(lease.job, self._shelf):
+                self._moderator.check_frames(frames)
         model = self._models.get(leases[0].job.model)  # a batch is of one model
         orders = [order_of(lease.job, model.facts, self._config, self._shelf) for lease in leases]
         with batch_span([lease.job.trace for lease in leases]), closing(make(model.pipeline, orders)) as steps:

@@ -169,7 +169,8 @@ class Backend(NamedTuple):
         operation = new.settings.get("operation", {})
         cards = [card["prompt"] for card in operation.get("cards", ())]
         try:
-            self.moderator.check_texts([new.prompt, operation.get("second_prompt", ""), *cards])
+            others = [operation.get(name) or "" for name in ("second_prompt", "source_prompt")]
+            self.moderator.check_texts([new.prompt, *others, *cards])  # what is to be avoided may be named
         except ModerationError as error:
             raise invalid(str(error), param="prompt", code=MODERATION_BLOCKED) from error
         except GuardAwayError as error:

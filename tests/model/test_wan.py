@@ -11,10 +11,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from model.errors import CheckpointError, ConfigError
+from model.pixels import cells_of
 from model.runner import finish
 from model.sampling import SamplingOptions
 from model.shapes import VideoShape
-from model.tasks import Blend, Edit, Extend, Generate, Image, Inpaint, Loop, cells_of
+from model.tasks import Blend, Edit, Extend, Generate, Image, Inpaint, Loop
 from model.wan import WanModel
 
 WORDS = ("<pad>", "</s>", "<unk>", "a", "red", "blue", "ball", "cube", "falls")

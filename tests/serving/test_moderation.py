@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from data.video import write_mp4
 from serving.api.app import create_app
 from serving.config import ServeConfig
 from serving.trust.mark import marked
@@ -84,6 +85,32 @@ def test_refused_frames_leave_no_file(config: ServeConfig, client: TestClient, w
     video = client.get(f"/v1/videos/{video['id']}").json()
     assert (video["status"], video["error"]["code"]) == ("failed", "moderation_blocked")
     assert not list(config.storage.rglob("*.mp4"))
+
+
+def test_a_refused_upload_is_not_worked_on(
+    config: ServeConfig, client: TestClient, worker: Worker, painter, tmp_path
+) -> None:
+    class Strict:
+        def score_images(self, images: list) -> np.ndarray:
+            return np.full(len(images), 0.9)
+
+    worker._moderator = Moderator(config.model_copy(update={"frame_check": "nsfw"}))
+    worker._moderator.__dict__["_classifier"] = Strict()
+    write_mp4(tmp_path / "film.mp4", np.zeros((8, 32, 48, 3), np.uint8), 8)
+    made = client.post("/v1/videos/edits", data={"prompt": "p"}, files={"video": (tmp_path / "film.mp4").read_bytes()})
+    assert worker.run_one()
+    video = client.get(f"/v1/videos/{made.json()['id']}").json()
+    assert (video["status"], video["error"]["code"]) == ("failed", "moderation_blocked")
+    assert painter.prompts == []
+
+
+def test_what_an_edit_departs_from_is_checked_too(client: TestClient, worker: Worker) -> None:
+    made = client.post("/v1/videos", json=A_VIDEO).json()
+    worker.run_one()
+    edit = {"prompt": "a ball", "source_prompt": "porn", "video": {"id": made["id"]}}
+    reply = client.post("/v1/videos/edits", json=edit)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "moderation_blocked")
+    assert client.post("/v1/videos", json=A_VIDEO | {"negative_prompt": "porn"}).status_code == 200
 
 
 def test_the_real_classifier_lets_a_plain_picture_pass(config: ServeConfig) -> None:

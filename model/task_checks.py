@@ -1,0 +1,22 @@
+"""What tasks refuse: models, lengths and strengths that they cannot work with."""
+
+from model.errors import ConfigError
+from model.plan import Model
+
+
+def check_groups(model: Model) -> None:
+    """Refuses models whose first latent frame stands for a single picture."""
+    if not model.has_uniform_groups:
+        raise ConfigError("this task needs latents in uniform groups of frames, which this model does not have")
+
+
+def check_length(name: str, num_frames: int, least: int = 1) -> None:
+    """Refuses lengths that are no length."""
+    if num_frames < least:
+        raise ConfigError(f"{name}={num_frames} is too short; use {least} or more")
+
+
+def check_strength(strength: float) -> None:
+    """Refuses strengths outside (0, 1]."""
+    if not 0 < strength <= 1:
+        raise ConfigError(f"strength={strength} is outside (0, 1]; 0.7 changes much, 0.4 little")
