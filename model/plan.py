@@ -33,6 +33,13 @@ class Script:
         return Script(tuple(self.prompts[place] for place in used), tuple(used.index(place) for place in frames))
 
 
+CONTINUED_GUIDANCE_SCALE = 1.0
+"""How far the prompt guides frames that go on from given moving ones, where nobody says: not beyond what it says.
+
+They show already what the prompt would, and to push each made frame further only moves it off them (decision 0017).
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """One call of the sampler: `index` of `num_plans` that the task needs in all."""
@@ -43,6 +50,8 @@ class Plan:
     is_ring: bool = False
     source_prompt: str | None = None
     """What the start's latents show, when they are to be changed into what the script says (FlowEdit)."""
+    guidance_scale: float | None = None
+    """The task's own, where the options name none; without either it is the model's."""
     index: int = 0
     num_plans: int = 1
 

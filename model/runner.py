@@ -98,7 +98,7 @@ class TaskRunner:
         """The latents of one plan; its steps count among those of all the task's plans."""
         own_seeds = [seed + PLAN_SEED_STRIDE * plan.index for seed in seeds]
         noise = seeded_noise((self.latent_channels, *plan.grid), own_seeds)
-        sigmas, guidances = self.sigmas(options), self.guidances(options)
+        sigmas, guidances = self.sigmas(options), self.guidances(options, plan.guidance_scale)
         velocity = self.velocity([plan.script] * len(seeds), options.negative_prompt)
         if plan.source_prompt is not None and plan.start is not None:
             source = self.velocity([Script.of(plan.source_prompt, 1)] * len(seeds), options.negative_prompt)
@@ -121,9 +121,10 @@ class TaskRunner:
         num_steps = self.defaults.num_steps if options.num_steps is None else options.num_steps
         return sigma_schedule(num_steps, self.defaults.sigma_shift)
 
-    def guidances(self, options: SamplingOptions) -> list[Guidance]:
-        """The guidances of a sampling."""
-        scale = self.defaults.guidance_scale if options.guidance_scale is None else options.guidance_scale
+    def guidances(self, options: SamplingOptions, usual_scale: float | None = None) -> list[Guidance]:
+        """The guidances of a sampling; `usual_scale` is the task's own, if it has one."""
+        usual = self.defaults.guidance_scale if usual_scale is None else usual_scale
+        scale = usual if options.guidance_scale is None else options.guidance_scale
         by_text: Guidance = (
             ZeroStarGuidance(scale)
             if options.guidance == "zero_star"

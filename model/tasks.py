@@ -12,7 +12,7 @@ import torch
 
 from model.errors import ConfigError
 from model.pixels import cells_of
-from model.plan import Model, Plan, Script, TaskRun, Video
+from model.plan import CONTINUED_GUIDANCE_SCALE, Model, Plan, Script, TaskRun, Video
 from model.sampling import Start
 from model.seams import Seam, met
 from model.shapes import LatentShape, VideoShape
@@ -117,7 +117,10 @@ class Extend:
         num_frames = history.shape[2] - (-self.num_frames // GROUP)
         windows = Windows(LatentShape(num_frames, *history.shape[3:]), model.window)
         script = Script.of(self.prompt, num_frames)
-        made = model.decode((yield from continued(history, windows, script, direction=self.direction)))
+        # a picture held still says nothing of what is to move: there the prompt must
+        scale = CONTINUED_GUIDANCE_SCALE if len(self.video) >= GROUP else None
+        latents = yield from continued(history, windows, script, direction=self.direction, guidance_scale=scale)
+        made = model.decode(latents)
         num_kept = history.shape[2] * GROUP
         if self.direction == "forward":
             return [np.concatenate([self.video, self._after(video, num_kept)]) for video in made]
@@ -203,7 +206,7 @@ class Join:
         given = dict(enumerate(before.split(1, dim=2))) | dict(enumerate(after.split(1, dim=2), start=end))
         start = given_start(range(end + after.shape[2]), given)
         assert start is not None, "both ends are given"
-        latents = yield whole_plan(self.prompt, start)
+        latents = yield replace(whole_plan(self.prompt, start), guidance_scale=CONTINUED_GUIDANCE_SCALE)
         return [self._joined(video, before.shape[2] * GROUP, end * GROUP) for video in model.decode(latents)]
 
     def _joined(self, video: Video, begin: int, end: int) -> Video:

@@ -49,6 +49,7 @@ def continued(
     *,
     direction: Direction = "forward",
     known: Mapping[int, Tensor] | None = None,
+    guidance_scale: float | None = None,
 ) -> Generator[Plan, Tensor, Tensor]:
     """Latents `B C T H W` (or none) carried on to the whole length, at their end or before their beginning.
 
@@ -69,6 +70,7 @@ def continued(
             grid=windows.total._replace(num_frames=len(span)),
             script=script.part(span.start, span.stop),
             start=given_start(span, given),
+            guidance_scale=guidance_scale,
             index=index,
             num_plans=num_plans,
         )

@@ -15,19 +15,11 @@ from model.errors import ConfigError
 from model.pixels import to_video
 from model.precision import autocast
 from model.weights import weights_digest
-from training.checkpoint import (
-    load_newest,
-    module_tensors,
-    optimizer_tensors,
-    restore_module,
-    restore_optimizers,
-    save_checkpoint,
-)
 from training.clips import ClipSet, clips_digest, is_held_out, kept_rows, load_clips
 from training.config import AutoencoderTraining
 from training.latents import halved, masked, noisy, roughness
-from training.optim import make_optimizers, set_rates, update
-from training.progress import StepProgress
+from training.loop import Learner, run_schedule
+from training.optim import make_optimizers, update
 from training.warm_start import load_start, start_digest
 
 MUON_PARTS = ("_frame.", "_merge.", "_fine.", "_down.", "_coarse.", "_up.", "_part.")
@@ -75,22 +67,14 @@ def make_autoencoder(config: AutoencoderTraining) -> VideoAutoencoder:
 
 def fit(network: VideoAutoencoder, config: AutoencoderTraining, sets: dict[str, ClipSet], workspace: Workspace) -> None:
     """Run the schedule from the newest checkpoint on. A step depends on its number and the seed alone."""
-    schedule, root = config.schedule, workspace.checkpoints("autoencoder")
+    schedule = config.schedule
     optimizers = make_optimizers(network, schedule, muon_lr=config.muon_lr, weight_decay=0, muon_in=MUON_PARTS)
     facts = {"config": config.digest, "clips": clips_digest([row for name in sorted(sets) for row in sets[name].rows])}
-    saved = load_newest(root, facts)
-    if saved:
-        restore_module("network", network, saved.tensors)
-        restore_optimizers(optimizers, saved.tensors)
-    first = saved.step if saved else 0
-    with StepProgress("autoencoder", workspace.logs / "autoencoder.jsonl", schedule.num_steps, first) as progress:
-        for step in range(first, schedule.num_steps):
-            set_rates(optimizers, schedule.rate(step))
-            figures = train_step(network, optimizers, config, draw_batch(sets, config, step), step)
-            progress.step(step, **figures)
-            if (step + 1) % schedule.checkpoint_every == 0 and step + 1 < schedule.num_steps:
-                tensors = module_tensors("network", network) | optimizer_tensors(optimizers)
-                save_checkpoint(root, step + 1, tensors, facts)
+
+    def take_step(step: int) -> dict[str, float]:
+        return train_step(network, optimizers, config, draw_batch(sets, config, step), step)
+
+    run_schedule(Learner("autoencoder", network, optimizers), schedule, workspace, facts, take_step)
 
 
 def draw_batch(sets: dict[str, ClipSet], config: AutoencoderTraining, step: int) -> Tensor:

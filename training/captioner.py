@@ -16,18 +16,10 @@ from model.errors import StageError
 from model.precision import autocast
 from model.weights import weights_digest
 from training.augment import jitter
-from training.checkpoint import (
-    load_newest,
-    module_tensors,
-    optimizer_tensors,
-    restore_module,
-    restore_optimizers,
-    save_checkpoint,
-)
 from training.clips import clips_digest, is_held_out, kept_rows, load_clips
 from training.config import CaptionerTraining
-from training.optim import make_optimizers, set_rates, update
-from training.progress import StepProgress
+from training.loop import Learner, run_schedule
+from training.optim import make_optimizers, update
 
 MINIMUM_LABELLED = 8
 
@@ -117,27 +109,19 @@ def fit(
     facts: dict[str, str],
 ) -> None:
     """Run the schedule from the newest checkpoint on; a step depends on its number and the seed alone."""
-    schedule, root = config.schedule, workspace.checkpoints("captioner")
-    labels = captioner.tokenize(captions)
+    schedule, labels = config.schedule, captioner.tokenize(captions)
     optimizers = make_optimizers(captioner, schedule, muon_lr=config.muon_lr, weight_decay=0.01, muon_in=("stem.",))
-    saved = load_newest(root, facts)
-    if saved:
-        restore_module("network", captioner, saved.tensors)
-        restore_optimizers(optimizers, saved.tensors)
-    first = saved.step if saved else 0
     captioner.train()
-    with StepProgress("captioner", workspace.logs / "captioner.jsonl", schedule.num_steps, first) as progress:
-        for step in range(first, schedule.num_steps):
-            torch.manual_seed(schedule.seed * 1_000_003 + step)
-            pick = torch.randint(len(video), (schedule.batch_size,))
-            set_rates(optimizers, schedule.rate(step))
-            with autocast():
-                loss = captioner.loss(jitter(video[pick]), trimmed(labels[pick]))
-            update(optimizers, loss, captioner, max_grad_norm=1.0)
-            progress.step(step, loss=loss.item())
-            if (step + 1) % schedule.checkpoint_every == 0 and step + 1 < schedule.num_steps:
-                tensors = module_tensors("network", captioner) | optimizer_tensors(optimizers)
-                save_checkpoint(root, step + 1, tensors, facts)
+
+    def take_step(step: int) -> dict[str, float]:
+        torch.manual_seed(schedule.seed * 1_000_003 + step)
+        pick = torch.randint(len(video), (schedule.batch_size,))
+        with autocast():
+            loss = captioner.loss(jitter(video[pick]), trimmed(labels[pick]))
+        update(optimizers, loss, captioner, max_grad_norm=1.0)
+        return {"loss": loss.item()}
+
+    run_schedule(Learner("captioner", captioner, optimizers), schedule, workspace, facts, take_step)
 
 
 def trimmed(labels: Tensor) -> Tensor:

@@ -109,7 +109,7 @@ def make(flags: MakeFlags, size: str | None, order: Callable[[Materials], Task])
     seed = secrets.randbelow(2**31) if flags.seed is None else flags.seed
     options = SamplingOptions(
         num_steps=flags.num_steps or facts.num_steps,
-        guidance_scale=facts.guidance_scale if flags.guidance_scale is None else flags.guidance_scale,
+        guidance_scale=flags.guidance_scale,
         guidance=flags.guidance,
         history_scale=flags.history_scale,
         negative_prompt=flags.negative_prompt,

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.config import digest_of
+from model.plan import CONTINUED_GUIDANCE_SCALE
 from model.shapes import VideoShape
 from serving.api.errors import invalid
 from serving.api.schema import CreateVideo, Listed, NewShape, Prompt, Sampling, Seconds, Text, check_rate, settings_of
@@ -152,7 +153,8 @@ class Asked:
         inputs = {role: given.reference for role, given in self.inputs.items()}
         remixed = next((given.job for given in self.inputs.values() if given.job), None)
         operation = {"kind": kind, **details}
-        settings = settings_of(request, self.facts)
+        usual = CONTINUED_GUIDANCE_SCALE if kind in ("extend", "join") else self.facts.guidance_scale
+        settings = settings_of(request, self.facts, usual)
         is_batchable = kind == "generate" and shape.num_frames <= self.facts.window_frames
         alike = [self.facts.name, list(shape), *(value for name, value in sorted(settings.items()) if name != "seed")]
         return NewJob(

@@ -237,12 +237,12 @@ def check_rate(request: Sampling, facts: ModelFacts) -> None:
         raise invalid(message, param="fps")
 
 
-def settings_of(request: Sampling, facts: ModelFacts) -> dict[str, Any]:
+def settings_of(request: Sampling, facts: ModelFacts, usual_guidance: float) -> dict[str, Any]:
     """How a video is sampled, each open field settled, the seed included: a second attempt repeats the first."""
     return {
         "seed": secrets.randbelow(2**31) if request.seed is None else request.seed,
         "num_inference_steps": request.num_inference_steps or facts.num_steps,
-        "guidance_scale": facts.guidance_scale if request.guidance_scale is None else request.guidance_scale,
+        "guidance_scale": usual_guidance if request.guidance_scale is None else request.guidance_scale,
         "negative_prompt": request.negative_prompt,
         "fps": facts.fps,
     }

@@ -77,6 +77,20 @@ def test_an_extension_depends_on_the_frames_it_joins(pipeline: SkyloomPipeline) 
     assert np.array_equal(new, _made(pipeline, Extend(begin, "x", 8))[16:]), "frames beyond the history do not matter"
 
 
+def test_given_movement_needs_no_guidance(pipeline: SkyloomPipeline) -> None:
+    """Of extensions and joins, unless one is asked for; a still picture is guided as any prompt is."""
+    clip, usual = _clip(8), pipeline.facts.default_guidance_scale
+    tasks = [(Extend(clip, "a", 8), 1.0), (Join(clip, clip, "a", 8), 1.0), (Animate(clip[0], "a", 8), usual)]
+    for task, scale in tasks:
+        plain, said = (
+            finish(pipeline.run(task, options=SamplingOptions(num_steps=2, guidance_scale=given)))[0]
+            for given in (None, scale)
+        )
+        assert np.array_equal(plain, said)
+        other = finish(pipeline.run(task, options=SamplingOptions(num_steps=2, guidance_scale=6.0)))[0]
+        assert not np.array_equal(plain, other)
+
+
 def test_an_animation_begins_with_its_picture(pipeline: SkyloomPipeline) -> None:
     image = _clip(1)[0]
     video = _made(pipeline, Animate(image, "the ball rolls", 16))
