@@ -23,9 +23,11 @@ def flow_edit(
     noise: Float[Tensor, "b c t h w"],
     sigmas: Sequence[float],
     guidances: Sequence[Guidance] = (),
-    source_guidances: Sequence[Guidance] = (),
 ) -> Generator[SamplingProgress, None, Float[Tensor, "b c t h w"]]:
-    """Yields after each step; returns the edited latents. Levels above a frame's strength change nothing there."""
+    """Yields after each step; returns the edited latents. Levels above a frame's strength change nothing there.
+
+    The source is guided as the target is; to guide it less, as the paper does, moves what should stay.
+    """
     original = start.latents.to(noise).expand_as(noise)
     edited = original.clone()
     for step, (sigma, following) in enumerate(pairwise(sigmas), start=1):
@@ -35,7 +37,7 @@ def flow_edit(
             noisy = add_noise(original, noise, levels)
             moved = edited + noisy - original
             towards = guided(lambda c, x=moved, s=levels: target(x, s, c), guidances, sigma)
-            away = guided(lambda c, x=noisy, s=levels: source(x, s, c), source_guidances, sigma)
+            away = guided(lambda c, x=noisy, s=levels: source(x, s, c), guidances, sigma)
             edited = edited + (following - sigma) * moves[:, None, None] * (towards - away)
         yield SamplingProgress(step, len(sigmas) - 1)
     return edited

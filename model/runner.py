@@ -16,8 +16,6 @@ from model.sampling import SamplingOptions, SamplingProgress, Velocity, sample, 
 from model.shapes import LatentShape, VideoShape
 
 PLAN_SEED_STRIDE = 1_000_003
-SOURCE_GUIDANCE_SCALE = 1.5
-"""FlowEdit guides the source less than the target; the paper's ratio."""
 Result = TypeVar("Result")
 
 
@@ -102,10 +100,9 @@ class TaskRunner:
         velocity = self.velocity([plan.script] * len(seeds), options.negative_prompt)
         if plan.source_prompt is not None and plan.start is not None:
             source = self.velocity([Script.of(plan.source_prompt, 1)] * len(seeds), options.negative_prompt)
-            source_guidances = [ClassifierFreeGuidance(SOURCE_GUIDANCE_SCALE)]
             if options.solver != "euler":
                 raise ConfigError(f"solver={options.solver!r} is not for edits from a source prompt; use euler")
-            sampler = flow_edit(velocity, source, plan.start, noise, sigmas, guidances, source_guidances)
+            sampler = flow_edit(velocity, source, plan.start, noise, sigmas, guidances)
         else:
             shifts = ring_shifts(len(sigmas), plan.grid.num_frames) if plan.is_ring else None
             sampler = sample(velocity, noise, sigmas, guidances, plan.start, solver=options.solver, shifts=shifts)

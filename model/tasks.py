@@ -19,6 +19,8 @@ from model.shapes import LatentShape, VideoShape
 from model.task_checks import check_groups, check_length, check_strength
 from model.windows import GROUP, Direction, Windows, continued, given_start, grouped, tail_of
 
+FLOW_EDIT_STRENGTH, SDEDIT_STRENGTH = 0.8, 0.7
+
 
 @dataclass(frozen=True)
 class Card:
@@ -249,19 +251,21 @@ class Edit:
     """A video changed to what a prompt says.
 
     With `source_prompt`, what the video shows, the change follows the difference of the two texts (FlowEdit); without,
-    the video is noised to `strength` and made again (SDEdit).
+    the video is noised to `strength` and made again (SDEdit). Without a `strength` it is 0.8 and 0.7.
     """
 
     video: Video
     prompt: str
     source_prompt: str | None = None
-    strength: float = 0.7
+    strength: float | None = None
 
     def run(self, model: Model) -> TaskRun:
         """One plan that starts from the video."""
-        check_strength(self.strength)
+        usual = SDEDIT_STRENGTH if self.source_prompt is None else FLOW_EDIT_STRENGTH
+        strength = usual if self.strength is None else self.strength
+        check_strength(strength)
         latents = model.encode([model.padded(self.video)])
-        start = Start(latents, torch.full((latents.shape[2],), self.strength))
+        start = Start(latents, torch.full((latents.shape[2],), strength))
         edited = yield replace(whole_plan(self.prompt, start), source_prompt=self.source_prompt)
         return [video[: len(self.video)] for video in model.decode(edited)]
 

@@ -134,7 +134,7 @@ class EditFlags(MakeFlags):
         validation_alias=AliasChoices("from", "source_prompt"),
         description="what it shows now: only the difference is changed",
     )
-    strength: float = Field(default=0.7, gt=0, le=1, description="how far it may go from the video")
+    strength: float | None = Field(default=None, gt=0, le=1, description="how far it may go from the video; 0.8 or 0.7")
     size: str | None = SIZE
 
 

@@ -27,7 +27,7 @@ class EditVideo(Sampling):
 
     prompt: Prompt
     source_prompt: Text | None = None
-    strength: Strength = 0.7
+    strength: Strength | None = None
 
 
 class ExtendVideo(Sampling):
