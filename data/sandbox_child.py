@@ -3,7 +3,6 @@
 Run as `python -m data.sandbox_child`. Only the forked child touches a file, so a crash costs that file.
 """
 
-import errno
 import io
 import json
 import os
@@ -24,6 +23,7 @@ from data.conform import conformed_image, conformed_video
 from data.ingest import IngestConfig, ingest_source, probe_source
 from data.probe import MediaLimits, open_untrusted
 from data.sandbox import DISK_FULL
+from model.errors import is_disk_full
 from model.shapes import VideoShape
 
 _PIPE_BYTES = 1 << 16
@@ -133,7 +133,7 @@ def _answer(request: dict[str, Any], limits: MediaLimits) -> bytes:
     except MemoryError:
         raise
     except Exception as error:  # whatever a hostile file provokes is that file's failure; a full disk is ours
-        is_full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        is_full = is_disk_full(error)
         return _failure(DISK_FULL if is_full else type(error).__name__, str(error))
 
 

@@ -3,6 +3,8 @@
 A message says what went wrong, the value, and what to do.
 """
 
+import errno
+
 
 class SkyloomError(Exception):
     """Base of all deliberate errors; catch it at entry points to print a message instead of a traceback."""
@@ -42,3 +44,8 @@ class DiskFullError(CapacityError):
 
 class StageError(SkyloomError, RuntimeError):
     """A stage of the line could not give a usable result."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, ours or the operating system's, says that no space (or quota) is left."""
+    return isinstance(error, DiskFullError) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)

@@ -5,7 +5,6 @@ which names sizes and sha256 of both. A kill at any moment leaves at most a fold
 ignores.
 """
 
-import errno
 import json
 import logging
 import os
@@ -18,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model.errors import CheckpointError, DiskFullError
+from model.errors import CheckpointError, DiskFullError, is_disk_full
 from model.weights import file_digest
 
 log = logging.getLogger(__name__)
@@ -46,7 +45,7 @@ def save_checkpoint(root: Path, step: int, tensors: dict[str, Tensor], facts: di
         _write(folder, step, tensors, facts)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(folder, ignore_errors=True)
-        if not _is_full(error):
+        if not (is_disk_full(error) or "No space left" in str(error)):  # safetensors says so in its text alone
             raise
         num_bytes = sum(tensor.nbytes for tensor in tensors.values())
         raise DiskFullError(f"no room in {root} for a checkpoint of {num_bytes} bytes; free some and resume") from error
@@ -67,11 +66,6 @@ def _write(folder: Path, step: int, tensors: dict[str, Tensor], facts: dict[str,
     partial.write_text(json.dumps(sizes, indent=2))
     _sync(partial)
     partial.rename(folder / COMMITTED)
-
-
-def _is_full(error: Exception) -> bool:
-    """Whether there was no space; safetensors says so in its text alone."""
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
 
 
 def committed_folders(root: Path) -> list[Path]:

@@ -25,6 +25,7 @@ from serving.api.operations import (
     card_role,
 )
 from serving.api.schema import CreateVideo, Outlook, Sampling, Video, VideoList, parse
+from serving.limits import ModelFacts
 from serving.store.jobs import NewJob, Page
 from serving.store.tables import Job
 
@@ -88,7 +89,7 @@ async def storyboard_video(request: Request, response: Response, backend: UsesBa
     fields = await read_fields(request)
     facts = await backend.facts_soon(fields.get("model"))
     wanted, inputs = parse(StoryboardVideo, fields), dict[str, Input]()
-    asked = Asked(facts=facts, max_video_px=backend.config.max_video_px, inputs=inputs, **retry._asdict())
+    asked = _asked(facts, inputs, backend, retry)
     for index, card in enumerate(wanted.cards):
         if card.image:
             name, shape = f"cards[{index}][image]", asked.shape(card.seconds, wanted.size)
@@ -132,7 +133,7 @@ async def _changed(
     inputs: dict[str, Input] = {}
     for role in roles:
         inputs[role] = await take_video(videos, role, backend, facts, next(iter(inputs.values()), None))
-    asked = Asked(facts=facts, max_video_px=backend.config.max_video_px, inputs=inputs, **retry._asdict())
+    asked = _asked(facts, inputs, backend, retry)
     return await _queued(plan(wanted, asked), backend, response)
 
 
@@ -142,7 +143,7 @@ async def _creation(fields: dict[str, Any], backend: Backend, retry: Retry) -> t
     image = {key: fields.pop(key) for key in ("input_reference",) if key in fields}
     wanted = parse(CreateVideo, fields)
     inputs: dict[str, Input] = {}
-    asked = Asked(facts=facts, max_video_px=backend.config.max_video_px, inputs=inputs, **retry._asdict())
+    asked = _asked(facts, inputs, backend, retry)
     if wanted.characters:
         found = await run_in_threadpool(backend.character, wanted.characters[0])
         inputs["character"] = Input(VideoShape(found.num_frames, found.height, found.width), upload=found.upload)
@@ -150,6 +151,11 @@ async def _creation(fields: dict[str, Any], backend: Backend, retry: Retry) -> t
         shape = asked.shape(wanted.asked_seconds(facts.fps), wanted.asked_size)
         inputs["image"] = await take_image(image, "input_reference", backend, facts, shape)
     return wanted, asked
+
+
+def _asked(facts: ModelFacts, inputs: dict[str, Input], backend: Backend, retry: Retry) -> Asked:
+    """What decides a job beside its request; inputs may still be put to it."""
+    return Asked(facts=facts, max_video_px=backend.config.max_video_px, inputs=inputs, **retry._asdict())
 
 
 async def _queued(new: NewJob, backend: Backend, response: Response) -> Video:

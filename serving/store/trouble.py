@@ -1,16 +1,14 @@
 """Troubles that are nobody's fault and pass: no space left, or a database that does not answer."""
 
-import errno
 import sqlite3
 
 import psycopg
 from sqlalchemy import exc
 from sqlalchemy.exc import DBAPIError
 
-from model.errors import DiskFullError
+from model.errors import is_disk_full
 
 NO_SPACE = "insufficient_storage"
-_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
 _SQLITE_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_WRITE}
 _POSTGRESQL_DISK_FULL = "53100"
 _SQLITE_TAKEN = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
@@ -22,10 +20,8 @@ def is_full(error: BaseException) -> bool:
     """Whether the disk, or the quota on it, is used up."""
     if isinstance(error, DBAPIError) and error.orig is not None:
         return is_full(error.orig)
-    if isinstance(error, DiskFullError):
+    if is_disk_full(error):
         return True
-    if isinstance(error, OSError):
-        return error.errno in _ERRNOS
     code = getattr(error, "sqlite_errorcode", None)
     return code in _SQLITE_CODES or getattr(error, "sqlstate", None) == _POSTGRESQL_DISK_FULL
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import ray
 from openai import OpenAI
 
 from data.video import read_frames
+from flows.services import free_port
 from model.errors import CapacityError, RegistryError
 from serving.app import Server, start, stop
 from serving.config import ServeConfig
@@ -21,13 +21,6 @@ from serving.store.database import Database
 from serving.store.jobs import JobTable
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float) -> None:

@@ -20,6 +20,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
+from flows.services import free_port
 from model.tiny import save_tiny_pipeline
 from serving.config import ServeConfig
 from serving.store.database import Database
@@ -118,12 +119,6 @@ def until(condition: Callable[[], Any], timeout_s: float) -> Any:
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.005)
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def start_api(nursery: Nursery, folder: Path) -> tuple[int, str]:

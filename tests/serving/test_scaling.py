@@ -7,12 +7,12 @@ import pytest
 import ray
 from ray import serve
 
+from flows.services import free_port
 from serving.app import APPLICATION, start, stop
 from serving.config import ServeConfig
 from serving.scaling import PENDING, QueuePolicy, replicas_of
 from serving.store.database import Database
 from serving.store.jobs import JobTable, NewJob
-from tests.serving.test_app import free_port
 
 
 @pytest.mark.parametrize(("counts", "wanted"), [([0, 0], 0), ([1], 1), ([8], 1), ([9, 8], 2), ([33], 5), ([], 3)])
@@ -50,9 +50,8 @@ def test_a_long_queue_gets_more_replicas(store, tmp_path) -> None:
         for _ in range(60):
             jobs.create(NewJob(model="skyloom", prompt="a red ball", seconds="2", size="64x64", settings=slow))
         await_running(2, timeout_s=90)
-        for page in [jobs.list(limit=100).jobs]:
-            for job in page:
-                jobs.delete(job.id)
+        for job in jobs.list(limit=100).jobs:
+            jobs.delete(job.id)
         await_running(1, timeout_s=90)
     finally:
         stop(server)
