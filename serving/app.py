@@ -17,6 +17,7 @@ from serving.config import ServeConfig
 from serving.ingress import Ingress
 from serving.registry import ModelRegistry
 from serving.replica import ModelReplica
+from serving.request_heads import PROXY_ENVIRONMENT
 from serving.scaling import replicas_of
 from serving.store.database import Database
 from serving.store.keys import KeyTable
@@ -73,7 +74,10 @@ def start(config: ServeConfig) -> Server:
     owns_ray = ensure_ray(include_dashboard=False)
     server = Server(config, owns_ray, 0.0)
     try:
-        serve.start(http_options={"host": config.host, "port": config.port})
+        serve.start(
+            http_options={"host": config.host, "port": config.port},
+            controller_options={"runtime_env": {"env_vars": PROXY_ENVIRONMENT}},  # the proxy inherits it
+        )
         _deploy(config)
         _await_ready(config)
     except BaseException:

@@ -9,7 +9,7 @@ from serving.config import ServeConfig
 from serving.replica_port import listen_on_node_address
 
 
-@serve.deployment(name="api", max_ongoing_requests=256, graceful_shutdown_timeout_s=10)
+@serve.deployment(name="api", max_ongoing_requests=1024, graceful_shutdown_timeout_s=10)
 @serve.ingress()
 class Ingress:
     """Serves the API. Jobs reach the model through the table; the handle only ties the two deployments together."""

@@ -31,7 +31,7 @@ def create_app(config: ServeConfig) -> FastAPI:
     app = FastAPI(title="Skyloom", docs_url=None, redoc_url=None, lifespan=_background, responses=ERRORS)
     app.state.backend = Backend.of(config)
     send_spans(config, "api")
-    app.add_middleware(Guard, max_body_bytes=config.max_body_bytes)
+    app.add_middleware(Guard, max_body_bytes=config.max_body_bytes, body_timeout_s=config.body_timeout_s)
     install_handlers(app)
     # characters first: /v1/videos/{video_id} would take their names for ids
     for routes in (character_routes, video_routes, event_routes, image_routes, webhook_routes, metrics):

@@ -7,6 +7,7 @@ import secrets
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.api.bodies import SLOWEST_BYTES_PER_S, Body, BodyLimits, BodyTooLargeError, BodyTooSlowError
 from serving.api.errors import envelope, envelope_for_status
 from serving.store.trouble import is_full, is_out_of_reach
 from serving.tracing import PARENT, context_of, tracer
@@ -28,16 +29,12 @@ OUT_OF_REACH = "The server's database does not answer at the moment; try again i
 NO_SPACE_LEFT = "The server has no space left; nothing of this request was kept. Try again later."
 
 
-class BodyTooLargeError(Exception):
-    """A request body grew past its limit while it was read."""
-
-
 class Guard:
     """ASGI middleware that stands before everything else, FastAPI's own error replies included."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, body_timeout_s: float) -> None:
         self._app = app
-        self._max_body_bytes = max_body_bytes
+        self._limits = BodyLimits(max_bytes=max_body_bytes, timeout_s=body_timeout_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -51,19 +48,28 @@ class Guard:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         reply = _Reply(send, request_id=f"req_{secrets.token_hex(16)}")
         declared = Headers(scope=scope).get("content-length", "0")
-        if not declared.isdigit() or int(declared[:20]) > self._max_body_bytes:
+        if not declared.isdigit() or int(declared[:20]) > self._limits.max_bytes:
             await reply.fail(413 if declared.isdigit() else 400, self._too_large())
             return
+        body = Body(receive, self._limits)
         try:
-            await self._app(scope, _bounded(receive, self._max_body_bytes), reply.send)
+            await self._app(scope, body.receive, reply.send)
         except BodyTooLargeError:
             await reply.fail(413, self._too_large())
+        except BodyTooSlowError:
+            await reply.fail(408, self._too_slow())
         except Exception as error:
             _log.exception("request %s failed: %s %s", reply.request_id, scope["method"], scope["path"])
             await reply.fail(*_trouble(error))
+        finally:
+            self._limits.end(body)
 
     def _too_large(self) -> str:
-        return f"The request body is larger than {self._max_body_bytes} bytes or its length is not a number."
+        return f"The request body is larger than {self._limits.max_bytes} bytes or its length is not a number."
+
+    def _too_slow(self) -> str:
+        pace = f"{self._limits.timeout_s:g} s and {SLOWEST_BYTES_PER_S} bytes/s"
+        return f"The request body came too slowly; it must come within {pace}. Send it again."
 
 
 def _trouble(error: Exception) -> tuple[int, str]:
@@ -107,22 +113,9 @@ class _Reply:
         payload = json.dumps(body).encode()
         self._started = True
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(payload)).encode())]
+        if status == 408:  # the rest of the body may come yet, and nobody will read it
+            headers.append((b"connection", b"close"))
         headers.append((b"x-request-id", self.request_id.encode()))
         headers += [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": payload})
-
-
-def _bounded(receive: Receive, max_bytes: int) -> Receive:
-    """A `receive` that raises once more than `max_bytes` have come: a chunked body declares no length."""
-    num_bytes = 0
-
-    async def bounded() -> Message:
-        nonlocal num_bytes
-        message = await receive()
-        num_bytes += len(message.get("body", b""))
-        if num_bytes > max_bytes:
-            raise BodyTooLargeError
-        return message
-
-    return bounded

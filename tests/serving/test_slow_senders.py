@@ -1,0 +1,152 @@
+"""Senders that hang: heads that never end, bodies that come a byte at a time, too many of either (S8)."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from serving import request_heads
+from serving.api.app import create_app
+from serving.api.bodies import MOST_WAITED_FOR
+from serving.config import ServeConfig
+from serving.request_heads import MAX_HEAD_BYTES, BoundedHeads
+from serving.worker import Worker
+
+SOON_S = 0.3
+A_HEAD = b"POST /v1/videos HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+A_BODY = b'{"prompt": "p"}'
+
+
+@pytest.fixture
+def port(config: ServeConfig, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The port of a real server that waits for nobody longer than `SOON_S`."""
+    monkeypatch.setattr(request_heads, "HEAD_TIMEOUT_S", SOON_S)
+    app = create_app(config.model_copy(update={"body_timeout_s": SOON_S, "max_body_bytes": 100_000}))
+    server = uvicorn.Server(uvicorn.Config(app, http=BoundedHeads, port=0, log_level="critical"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join()
+
+
+def said_to(port: int, first: bytes, *, drip: bytes = b"") -> bytes:
+    """All that a sender hears until the server hangs up; after its first words it sends a drip now and then."""
+    heard = b""
+    with socket.create_connection(("127.0.0.1", port)) as sender, suppress(ConnectionError):
+        sender.settimeout(SOON_S / 10)
+        sender.sendall(first)
+        while True:
+            try:
+                piece = sender.recv(65_536)
+            except TimeoutError:
+                sender.sendall(drip)
+                continue
+            if not piece:
+                break
+            heard += piece
+    return heard
+
+
+def flood(port: int, first: bytes, num_bytes: int) -> None:
+    """Sends until the server hangs up, or so many bytes are out."""
+    with socket.create_connection(("127.0.0.1", port)) as sender:
+        sender.sendall(first)
+        for _ in range(num_bytes // 4096):
+            sender.sendall(b"x" * 4096)
+
+
+@pytest.mark.timeout(60)  # a server that waits for ever would never hang up
+@pytest.mark.parametrize("drip", [b"", b"x"])
+@pytest.mark.parametrize("size", [b"content-length: 1000\r\n\r\n{", b"transfer-encoding: chunked\r\n\r\n3e8\r\n{"])
+def test_a_body_that_does_not_come_is_answered_and_cut(port: int, size: bytes, drip: bytes) -> None:
+    head, _, body = said_to(port, A_HEAD + size, drip=drip).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"\r\nconnection: close" in head
+    assert b'"code": "request_timeout"' in body
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("first", "drip"), [(b"", b""), (b"POST /", b"x"), (A_HEAD, b""), (A_HEAD + b"x-more: ", b"x")]
+)
+def test_a_head_that_does_not_end_is_cut(port: int, first: bytes, drip: bytes) -> None:
+    assert said_to(port, first, drip=drip) == b""
+
+
+@pytest.mark.timeout(60)
+def test_the_next_head_of_a_connection_has_as_long(port: int) -> None:
+    whole = b"GET /v1/videos HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
+    heard = said_to(port, whole + whole + b"GET /", drip=b"x")
+    assert heard.count(b"HTTP/1.1 200 OK") == 2
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("path", [b"/v1/videos", b"/nowhere"])
+def test_who_goes_on_sending_after_the_answer_is_cut(port: int, path: bytes) -> None:
+    head = b"POST %s HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 1000000\r\n\r\n" % path
+    heard = said_to(port, head, drip=b"x" * 10)
+    assert heard.startswith(b"HTTP/1.1 4")
+    assert heard.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize("begin", [b"x-long: ", b"transfer-encoding: chunked\r\n\r\n0\r\nx-trailer: "])
+def test_a_head_or_trailer_without_end_is_cut_off(port: int, monkeypatch: pytest.MonkeyPatch, begin: bytes) -> None:
+    monkeypatch.setattr(request_heads, "HEAD_TIMEOUT_S", 3600)
+    with pytest.raises(ConnectionError):
+        flood(port, A_HEAD + begin, 200 * MAX_HEAD_BYTES)
+
+
+def test_a_large_body_is_no_large_head(port: int) -> None:
+    body = A_BODY[:-1] + b" " * (MAX_HEAD_BYTES + 10_000) + b"}"
+    close = b"connection: close\r\n"
+    for framed in (
+        b"content-length: %d\r\n\r\n%s" % (len(body), body),
+        b"transfer-encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body),
+    ):
+        assert said_to(port, A_HEAD + close + framed).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_serve_s_proxy_would_take_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uvicorn.config.HTTP_PROTOCOLS", dict(uvicorn.config.HTTP_PROTOCOLS))
+    assert request_heads.install() == []
+    config = uvicorn.Config(FastAPI())
+    config.load()
+    assert config.http_protocol_class is BoundedHeads
+
+
+def test_when_too_many_bodies_hang_the_oldest_must_go(config: ServeConfig, worker: Worker) -> None:
+    app, too_many = create_app(config.model_copy(update={"body_timeout_s": 3600.0})), 10
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/videos", "query_string": b"", "headers": headers}
+
+    async def hang() -> list[int]:
+        comes, statuses = asyncio.Event(), [0] * (MOST_WAITED_FOR + too_many)
+
+        async def receive() -> dict[str, Any]:
+            await comes.wait()
+            return {"type": "http.request", "body": A_BODY, "more_body": False}
+
+        async def ask(number: int) -> None:
+            async def send(message: dict[str, Any]) -> None:
+                statuses[number] = message.get("status", statuses[number])
+
+            await app(dict(scope), receive, send)
+
+        asking = [asyncio.create_task(ask(number)) for number in range(len(statuses))]
+        await asyncio.wait(asking[:too_many])
+        assert statuses == [408] * too_many + [0] * MOST_WAITED_FOR
+        comes.set()
+        await asyncio.gather(*asking)
+        return statuses
+
+    assert asyncio.run(hang()) == [408] * too_many + [200] * MOST_WAITED_FOR
