@@ -57,7 +57,9 @@ class ServeOptions(Config):
     )
     webhook_poll_s: float = Field(default=0.5, gt=0, description="how often the courier looks for due webhooks")
     otlp_url: str = Field(default="", description="OpenTelemetry collector (OTLP over HTTP) that gets the traces")
-    retention_s: float = Field(default=7 * 86_400.0, gt=0, description="how long a finished video is kept")
+    retention_s: float = Field(
+        default=7 * 86_400.0, gt=0, description="how long a finished video or a character is kept"
+    )
     sweep_every_s: float = Field(default=60.0, gt=0, description="how often what has expired is cleared away")
     image_timeout_s: float = Field(default=120.0, gt=0, description="how long a request for pictures waits for them")
     start_timeout_s: float = Field(default=180.0, gt=0, description="how long start() waits for the model to be ready")

@@ -1,4 +1,7 @@
-"""Routes of characters: a clip gets a name, and `characters` of a later request takes up what it shows."""
+"""Routes of characters: a clip gets a name, and `characters` of a later request takes up what it shows.
+
+The SDK makes and retrieves them; to list and delete them is ours.
+"""
 
 from typing import Annotated, Literal
 
@@ -12,6 +15,7 @@ from serving.api.errors import ApiError
 from serving.api.forms import read_fields
 from serving.api.materials import take_video
 from serving.api.operations import Input
+from serving.api.paging import PageEnds, UsesCursor, cut
 from serving.api.schema import Text, parse
 from serving.limits import ModelFacts
 from serving.store.tables import Character
@@ -33,12 +37,29 @@ class CharacterCard(BaseModel):
     id: str
     object: Literal["character"] = "character"
     created_at: int
+    expires_at: int
     name: str
 
     @classmethod
-    def of(cls, character: Character) -> "CharacterCard":
-        """The row as clients see it."""
-        return cls(id=character.id, created_at=int(character.created_s), name=character.name)
+    def of(cls, character: Character, retention_s: float) -> "CharacterCard":
+        """The row as clients see it; it is kept for `retention_s`."""
+        made, expires = int(character.created_s), int(character.created_s + retention_s)
+        return cls(id=character.id, created_at=made, expires_at=expires, name=character.name)
+
+
+class CharacterList(PageEnds):
+    """One page of characters."""
+
+    object: Literal["list"] = "list"
+    data: list[CharacterCard]
+
+
+class CharacterDeleted(BaseModel):
+    """The reply to a deletion."""
+
+    id: str
+    object: Literal["character.deleted"] = "character.deleted"
+    deleted: Literal[True] = True
 
 
 @router.post("", openapi_extra=takes(CreateCharacter, "video"))
@@ -49,13 +70,30 @@ async def create_character(request: Request, backend: UsesBackend) -> CharacterC
     wanted = parse(CreateCharacter, fields)
     facts = await backend.facts_soon()
     clip = await take_video(video, "video", backend, facts)
-    return CharacterCard.of(await run_in_threadpool(_keep, wanted.name, clip, backend, facts))
+    kept = await run_in_threadpool(_keep, wanted.name, clip, backend, facts)
+    return CharacterCard.of(kept, backend.config.retention_s)
+
+
+@router.get("")
+def list_characters(backend: UsesBackend, cursor: UsesCursor) -> CharacterList:
+    """The caller's characters, the oldest first."""
+    page, ends = cut(backend.characters.list(backend.caller.owner), cursor)
+    cards = [CharacterCard.of(character, backend.config.retention_s) for character in page]
+    return CharacterList(data=cards, **dict(ends))
 
 
 @router.get("/{character_id}")
 def get_character(character_id: str, backend: UsesBackend) -> CharacterCard:
     """One character."""
-    return CharacterCard.of(backend.character(character_id))
+    return CharacterCard.of(backend.character(character_id), backend.config.retention_s)
+
+
+@router.delete("/{character_id}")
+def delete_character(character_id: str, backend: UsesBackend) -> CharacterDeleted:
+    """Forgets a character; videos that were asked for with it are still made."""
+    found = backend.character(character_id)
+    backend.characters.delete(found)
+    return CharacterDeleted(id=found.id)
 
 
 def _keep(name: str, clip: Input, backend: Backend, facts: ModelFacts) -> Character:

@@ -4,7 +4,7 @@ import time
 from typing import Annotated, Literal
 
 import httpx
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +12,7 @@ from serving.api.backend import Backend, UsesBackend
 from serving.api.documented import takes
 from serving.api.errors import ApiError, invalid
 from serving.api.forms import read_fields
+from serving.api.paging import PageEnds, UsesCursor, cut
 from serving.api.schema import Text, parse
 from serving.store.events import ANNOUNCED, Announced, delivery
 from serving.store.tables import WebhookEndpoint
@@ -87,14 +88,11 @@ class EndpointCard(BaseModel):
         )
 
 
-class EndpointList(BaseModel):
+class EndpointList(PageEnds):
     """One page of endpoints."""
 
     object: Literal["list"] = "list"
     data: list[EndpointCard]
-    has_more: bool
-    first_id: str | None
-    last_id: str | None
 
 
 class EndpointDeleted(BaseModel):
@@ -139,19 +137,10 @@ async def create_endpoint(request: Request, backend: UsesBackend) -> EndpointCar
 
 
 @router.get("/webhook_endpoints")
-def list_endpoints(
-    backend: UsesBackend, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
-) -> EndpointList:
+def list_endpoints(backend: UsesBackend, cursor: UsesCursor) -> EndpointList:
     """The caller's endpoints, the oldest first."""
-    cards = [EndpointCard.of(endpoint) for endpoint in backend.webhooks.list(backend.caller.owner)]
-    if after is not None:
-        begin = next((index for index, card in enumerate(cards, 1) if card.id == after), None)
-        if begin is None:
-            raise invalid(f"after={after[:80]!r} is no endpoint of yours.", param="after")
-        cards = cards[begin:]
-    page = cards[:limit]
-    ends = (page[0].id, page[-1].id) if page else (None, None)
-    return EndpointList(data=page, has_more=len(cards) > limit, first_id=ends[0], last_id=ends[1])
+    page, ends = cut(backend.webhooks.list(backend.caller.owner), cursor)
+    return EndpointList(data=[EndpointCard.of(endpoint) for endpoint in page], **dict(ends))
 
 
 @router.get("/webhook_endpoints/{endpoint_id}")

@@ -2,8 +2,9 @@
 
 import secrets
 import time
+from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from model.shapes import VideoShape
 from serving.store.database import Database
@@ -31,3 +32,14 @@ class CharacterTable:
         with self._database.read() as session:
             mine = select(Character).where(Character.id == character_id, Character.owner == owner)
             return session.scalars(mine).one_or_none()
+
+    def list(self, owner: str) -> Sequence[Character]:
+        """The owner's characters, the oldest first."""
+        mine = select(Character).where(Character.owner == owner)
+        with self._database.read() as session:
+            return session.scalars(mine.order_by(Character.created_s, Character.id)).all()
+
+    def delete(self, character: Character) -> None:
+        """Forgets a character; its frames stay for the jobs that use them, then the janitor takes them."""
+        with self._database.write() as session:
+            session.execute(delete(Character).where(Character.id == character.id))

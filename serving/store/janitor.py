@@ -1,4 +1,4 @@
-"""Clears away what nobody can ask for any more: expired videos, files without a job, uploads without a use.
+"""Clears away what nobody can ask for any more: expired videos and characters, files without a job, unused uploads.
 
 Jobs that nobody will come for, since their model is not served any more, end failed here.
 
@@ -35,6 +35,7 @@ class Swept(NamedTuple):
     orphans: int = 0
     folders: int = 0
     uploads: int = 0
+    characters: int = 0
 
 
 class Janitor:
@@ -60,6 +61,7 @@ class Janitor:
             self._jobs.delete(job_id)
         num_orphans = self._fail_orphans()
         self._forget_events()
+        num_characters = self._forget_characters()
         live, used = self._live()
         root = self._config.storage
         kept = {self._config.uploads.name, self._config.identity.name}
@@ -74,7 +76,7 @@ class Janitor:
         uploads = [path for path in self._old(self._config.uploads) if path.stem not in used]
         for upload in uploads:
             upload.unlink(missing_ok=True)
-        return Swept(len(expired), num_orphans, len(folders) + len(left), len(uploads))
+        return Swept(len(expired), num_orphans, len(folders) + len(left), len(uploads), num_characters)
 
     def _expired(self) -> list[str]:
         since = self._clock() - self._config.retention_s
@@ -103,6 +105,12 @@ class Janitor:
         with self._database.write() as session:
             session.execute(delete(Event).where(Event.created_s < since))
             session.execute(delete(Delivery).where(Delivery.next_try_s.is_(None), Delivery.created_s < since))
+
+    def _forget_characters(self) -> int:
+        since = self._clock() - self._config.retention_s
+        expired = delete(Character).where(Character.created_s < since).returning(Character.id)
+        with self._database.write() as session:
+            return len(session.scalars(expired).all())
 
     def _live(self) -> tuple[dict[str, int | None], set[str]]:
         """The jobs that exist, with the attempt that counts once one does; the uploads that they or characters use."""
