@@ -51,26 +51,27 @@ def ask_health(config: ServeConfig, times: int) -> list[float]:
     return took
 
 
-def sizes() -> dict[int, int]:
+def sizes() -> dict[str, int]:
     """The resident bytes of each process that a request goes through before the model's."""
     found = {}
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            if " ".join(process.cmdline()).startswith(OURS):
-                found[process.pid] = process.memory_info().rss
+            name = next((ours for ours in OURS if " ".join(process.cmdline()).startswith(ours)), None)
+            if name:
+                found[name] = process.memory_info().rss
     return found
 
 
 @contextmanager
 def no_process_grows_much() -> Iterator[None]:
     """Fails when one grew beyond the limit at any moment."""
-    before, largest, ends = sizes(), {}, threading.Event()
-    assert len(before) == len(OURS)
+    before, largest, ends = sizes(), sizes(), threading.Event()
+    assert set(before) == set(OURS)
 
     def watch() -> None:
         while not ends.wait(0.05):
-            for pid, size in sizes().items():
-                largest[pid] = max(size, largest.get(pid, 0))
+            for name, size in sizes().items():
+                largest[name] = max(size, largest[name])
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -79,8 +80,8 @@ def no_process_grows_much() -> Iterator[None]:
     finally:
         ends.set()
         watcher.join()
-    assert largest.keys() == before.keys()  # and none died of it
-    assert max(largest[pid] - before[pid] for pid in before) <= MAX_GROWTH_BYTES
+    growth = {name: largest[name] - before[name] for name in OURS}
+    assert max(growth.values()) <= MAX_GROWTH_BYTES, growth
 
 
 async def hang(port: int, first: bytes) -> bytes:
