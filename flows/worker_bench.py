@@ -40,10 +40,15 @@ class OneFolder(NamedTuple):
         del alias
         return RegisteredModel(name, "1", "", "")
 
-    def fetch(self, model: RegisteredModel) -> Path:
+    def versions(self, name: str) -> Sequence[RegisteredModel]:
+        """None but the folder."""
+        del name
+        return ()
+
+    def fetch(self, model: RegisteredModel, part: str = "") -> Path:
         """Its folder."""
         del model
-        return self.folder
+        return self.folder / part
 
 
 def batching() -> dict[str, Measurement]:

@@ -48,6 +48,12 @@ class PipelineFacts(Config):
     default_guidance_scale: float = 2.5
     weights_digest: str = ""
 
+    @property
+    def window_frames(self) -> int:
+        """The most frames that the network was trained on at once."""
+        lengths = [VideoShape.parse(bucket).num_frames for bucket in self.trained_buckets]
+        return max(lengths, default=DEFAULT_WINDOW_FRAMES)
+
 
 class SkyloomPipeline(TaskRunner, DiffusionPipeline):
     """Text (and given frames) to video. `from_pretrained` loads a folder that `save` or the training wrote.
@@ -142,8 +148,7 @@ class SkyloomPipeline(TaskRunner, DiffusionPipeline):
     @property
     def window(self) -> int:
         """The most latent frames that the network was trained on at once."""
-        lengths = [VideoShape.parse(bucket).num_frames for bucket in self.facts.trained_buckets]
-        return max(lengths, default=DEFAULT_WINDOW_FRAMES) // self.compression.time
+        return self.facts.window_frames // self.compression.time
 
     def grid(self, shape: VideoShape) -> LatentShape:
         """The latent grid of a video.

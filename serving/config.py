@@ -28,7 +28,7 @@ class ServeOptions(Config):
     more_models: tuple[str, ...] = Field(
         default=(), description="further registered models that the same replicas serve, each under its own name"
     )
-    max_loaded: int = Field(default=2, ge=1, description="models that a replica keeps in memory at once")
+    max_loaded: int = Field(default=2, ge=1, description="models, or versions of one, that a replica keeps in memory")
     lease_s: float = Field(default=20.0, gt=0, description="a job whose worker is silent this long is given to another")
     max_attempts: int = Field(default=3, ge=1, description="a job that lost its worker this often fails")
     max_batch: int = Field(default=4, ge=1, description="waiting videos of equal shape that are made in one batch")
@@ -90,6 +90,13 @@ class ServeConfig(ServeOptions):
     def model_names(self) -> tuple[str, ...]:
         """Every model that is served; the first is taken where a request names none."""
         return tuple(dict.fromkeys((self.model_name, *self.more_models)))
+
+    def named(self, model_id: str) -> tuple[str, str] | None:
+        """The served model that `NAME`, `NAME@VERSION` or `NAME@ALIAS` means, and what follows the @, if anything."""
+        if model_id in self.model_names:
+            return model_id, ""
+        name, _, reference = model_id.rpartition("@")
+        return (name, reference) if reference and name in self.model_names else None
 
     @property
     def uploads(self) -> Path:

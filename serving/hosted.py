@@ -3,14 +3,17 @@
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from model.errors import RegistryError, SkyloomError
 from serving.config import ServeConfig
 from serving.engine import LoadedModel
+from serving.loader import read_facts
 from serving.registry import RegisteredModel
 from serving.store.served import ServedTable
+from serving.store.tables import ModelVersion
 
 logger = logging.getLogger(__name__)
 
@@ -22,12 +25,21 @@ class Registry(Protocol):
         """The version that an alias names now."""
         ...
 
-    def fetch(self, model: RegisteredModel) -> Path:
-        """The folder of a version."""
+    def versions(self, name: str) -> Sequence[RegisteredModel]:
+        """Every version of a model; none where there is only a folder."""
+        ...
+
+    def fetch(self, model: RegisteredModel, part: str = "") -> Path:
+        """The folder of a version, or one file of it."""
         ...
 
 
 Load = Callable[[RegisteredModel, Path], LoadedModel]
+
+
+class _Key(NamedTuple):
+    name: str
+    version: str
 
 
 class HostedModels:
@@ -38,14 +50,15 @@ class HostedModels:
         self._registry = registry
         self._load = load
         self._served = served
-        self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()  # the one used last stands last
-        self._versions: dict[str, str] = {}
+        self._loaded: OrderedDict[_Key, LoadedModel] = OrderedDict()  # the one used last stands last
+        self._followed: dict[str, str] = {}
+        self._listed: dict[str, Sequence[RegisteredModel]] = {}
         self._next_look = 0.0
 
     @property
     def versions(self) -> dict[str, str]:
-        """The version of each model that was taken, whether it is in memory now or not."""
-        return dict(self._versions)
+        """The version of each model that its alias named last, whether it is in memory now or not."""
+        return dict(self._followed)
 
     def take_all(self) -> None:
         """Loads each model once, so that every ingress learns what it can make; the main one stays in memory.
@@ -54,40 +67,92 @@ class HostedModels:
             RegistryError: an alias names nothing that can be loaded.
         """
         for name in reversed(self._config.model_names):
-            self._take(self._registry.resolve(name, self._config.model_alias))
+            self._follow(self._registry.resolve(name, self._config.model_alias))
+        self.follow_aliases()
 
-    def get(self, name: str) -> LoadedModel:
-        """The model of that name, loaded now when it is not in memory.
+    def get(self, model_id: str) -> LoadedModel:
+        """The model of that id (`NAME`: as its alias says; or `NAME@VERSION`), loaded now when it is not in memory.
 
         Raises:
             RegistryError: it cannot be loaded any more.
         """
-        if name not in self._loaded:
-            self._take(self._registry.resolve(name, self._config.model_alias))
-        self._loaded.move_to_end(name)
-        return self._loaded[name]
+        named = self._config.named(model_id)
+        if named is None:
+            raise RegistryError(f"the model {model_id!r} is not served any more; name one that GET /v1/models lists")
+        name, version = named
+        key = _Key(name, version or self._followed.get(name, ""))
+        if key not in self._loaded:
+            if version:
+                self._take(key, self._loaded_from(self._version(name, version)))
+            else:
+                key = self._follow(self._registry.resolve(name, self._config.model_alias))
+        self._loaded.move_to_end(key)
+        return self._loaded[key]
 
     def follow_aliases(self) -> None:
-        """Loads what an alias names now, when that is another version; keeps the old model when it cannot."""
+        """Loads what an alias names now, when that is another version; keeps the old model when it cannot.
+
+        Tells every ingress which versions there are, too.
+        """
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + self._config.alias_poll_s
         for name in self._config.model_names:
             try:
                 wanted = self._registry.resolve(name, self._config.model_alias)
-                if wanted.version != self._versions.get(name):
-                    self._take(wanted)
+                if wanted.version != self._followed.get(name):
+                    self._follow(wanted)
+                self._list(name)
             except Exception:  # whatever is wrong with the new version, the old one still serves
                 logger.exception("cannot follow models:/%s@%s", name, self._config.model_alias)
 
-    def _take(self, wanted: RegisteredModel) -> None:
+    def _follow(self, wanted: RegisteredModel) -> _Key:
+        """Loads the version that an alias names in place of the one that it named before, and tells every ingress."""
+        model, key = self._loaded_from(wanted), _Key(wanted.name, wanted.version)
+        self._loaded.pop(_Key(wanted.name, self._followed.get(wanted.name, "")), None)
+        self._take(key, model)
+        self._followed[wanted.name] = wanted.version
+        self._served.publish(wanted.name, version=wanted.version, facts=model.facts.model_dump(mode="json"))
+        return key
+
+    def _version(self, name: str, version: str) -> RegisteredModel:
+        found = next((model for model in self._registry.versions(name) if model.version == version), None)
+        if found is None:
+            raise RegistryError(f"{name} has no version {version} any more; name one that GET /v1/models lists")
+        return found
+
+    def _loaded_from(self, wanted: RegisteredModel) -> LoadedModel:
         started = time.monotonic()
         model = self._load(wanted, self._registry.fetch(wanted))
         logger.info("loaded %s version %s in %.1f s", wanted.name, wanted.version, time.monotonic() - started)
-        self._loaded[wanted.name] = model
-        self._loaded.move_to_end(wanted.name)
-        self._versions[wanted.name] = wanted.version
+        return model
+
+    def _take(self, key: _Key, model: LoadedModel) -> None:
+        self._loaded[key] = model
+        self._loaded.move_to_end(key)
         while len(self._loaded) > self._config.max_loaded:
             gone, _ = self._loaded.popitem(last=False)
-            logger.info("%s leaves the memory: %d models at once are kept", gone, self._config.max_loaded)
-        self._served.publish(wanted.name, version=wanted.version, facts=model.facts.model_dump(mode="json"))
+            logger.info("%s version %s leaves the memory: %d models at once are kept", *gone, self._config.max_loaded)
+
+    def _list(self, name: str) -> None:
+        """Tells every ingress the versions of a model, when they are others than at the last look."""
+        found = self._registry.versions(name)
+        if found != self._listed.get(name):
+            self._served.publish_versions(name, list(self._described(found)))
+            self._listed[name] = found
+
+    def _described(self, found: Sequence[RegisteredModel]) -> Iterator[ModelVersion]:
+        """The rows of those that can be served."""
+        for model in found:
+            try:
+                facts = read_facts(model, self._registry.fetch)
+            except SkyloomError as error:
+                logger.warning("%s is not listed: %s", model.id, error)
+                continue
+            yield ModelVersion(
+                id=model.id,
+                name=model.name,
+                aliases=list(model.aliases),
+                created_s=model.created_s,
+                facts=facts.model_copy(update={"name": model.id}).model_dump(mode="json"),
+            )

@@ -1,5 +1,6 @@
 """The model registry as the server sees it: an alias names a version, a version has a folder of weights."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,14 +11,23 @@ from mlflow.exceptions import MlflowException
 
 from model.errors import RegistryError
 
+READY = "READY"  # MLflow's word for a version whose registration is complete
+
 
 class RegisteredModel(NamedTuple):
-    """One version of a registered model."""
+    """One version of a registered model; `aliases` and when it was made (Unix seconds) are known in a listing."""
 
     name: str
     version: str
     weights_digest: str
     dataset_id: str
+    aliases: tuple[str, ...] = ()
+    created_s: float = 0.0
+
+    @property
+    def id(self) -> str:
+        """What a request names this very version by."""
+        return f"{self.name}@{self.version}"
 
 
 class ModelRegistry:
@@ -42,8 +52,30 @@ class ModelRegistry:
             ) from error
         return _registered(found)
 
-    def fetch(self, model: RegisteredModel) -> Path:
-        """The local folder of a version; artifacts that are local already are not copied.
+    def versions(self, name: str) -> Sequence[RegisteredModel]:
+        """Every version of a model whose registration is complete, the oldest first.
+
+        Raises:
+            RegistryError: no such model.
+        """
+        try:
+            aliases = self._client.get_registered_model(name).aliases
+            found = self._client.search_model_versions(f"name = '{name}'")
+        except MlflowException as error:
+            raise RegistryError(
+                f"{self._tracking_uri} cannot list the versions of {name} ({error.message}); is MLflow at work?"
+            ) from error
+        ready = [version for version in found if version.status == READY]
+        return [
+            _registered(version)._replace(
+                aliases=tuple(sorted(alias for alias, named in aliases.items() if str(named) == str(version.version))),
+                created_s=version.creation_timestamp / 1000,
+            )
+            for version in sorted(ready, key=lambda version: int(version.version))
+        ]
+
+    def fetch(self, model: RegisteredModel, part: str = "") -> Path:
+        """The local folder of a version, or one file of it; artifacts that are local already are not copied.
 
         Raises:
             RegistryError: the version or its artifacts are gone.
@@ -51,7 +83,8 @@ class ModelRegistry:
         try:
             # `models:/` addresses would be looked up in the global store, whatever the arguments say
             address = self._client.get_model_version_download_uri(model.name, model.version)
-            return Path(mlflow.artifacts.download_artifacts(artifact_uri=address, tracking_uri=self._tracking_uri))
+            whole = f"{address}/{part}" if part else address
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=whole, tracking_uri=self._tracking_uri))
         except (MlflowException, OSError) as error:
             raise RegistryError(
                 f"the artifacts of {model.name} version {model.version} cannot be read ({error}); register it again"

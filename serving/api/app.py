@@ -74,18 +74,23 @@ def get_authority(backend: UsesBackend) -> PlainTextResponse:
 
 @router.get("/v1/models")
 def list_models(backend: UsesBackend) -> ModelList:
-    """The served models that have loaded."""
-    found = [backend.served_models.get(name) for name in backend.config.model_names]
-    return ModelList(data=[ModelCard.of(served) for served in found if served])
+    """The served models that have loaded, each with those of its registered versions that can be served."""
+    return ModelList(data=[card for name in backend.config.model_names for card in _cards(name, backend)])
 
 
 @router.get("/v1/models/{model}")
 def get_model(model: str, backend: UsesBackend) -> ModelCard:
-    """One served model."""
-    served = backend.served_models.get(model) if model in backend.config.model_names else None
-    if served is None:
+    """One served model by its name, or a version of it by `NAME@VERSION` or `NAME@ALIAS`."""
+    named, version = backend.config.named(model), backend.version(model)
+    wanted = version.id if version else model
+    found = next((card for card in _cards(named[0], backend) if card.id == wanted), None) if named else None
+    if found is None:
         raise ApiError(404, f"The model {model[:80]!r} does not exist.", code="model_not_found", param="model")
-    return ModelCard.of(served)
+    return found
+
+
+def _cards(name: str, backend: Backend) -> list[ModelCard]:
+    return ModelCard.all_of(backend.served_models.get(name), backend.served_models.versions(name))
 
 
 @router.get("/v1/videos")

@@ -25,7 +25,7 @@ from serving.store.jobs import IdempotencyConflictError, JobTable, NewJob
 from serving.store.keys import KeyTable
 from serving.store.served import ServedTable
 from serving.store.storage import VideoStorage
-from serving.store.tables import Character, Job, ServedModel
+from serving.store.tables import Character, Job, ModelVersion, ServedModel
 from serving.store.webhooks import WebhookTable
 from serving.tracing import current_parent
 from serving.trust.moderation import CODE as MODERATION_BLOCKED
@@ -104,15 +104,27 @@ class Backend(NamedTuple):
         Raises:
             ApiError: 400 when there is no such model, 503 before it was first loaded.
         """
-        if isinstance(name, str) and name not in self.config.model_names:
-            known = " and ".join(map(repr, self.config.model_names))
-            message = f"The model {name[:80]!r} does not exist; this server has {known}."
-            raise invalid(message, param="model", code="model_not_found")
         wanted = name if isinstance(name, str) else self.config.model_name
+        if wanted not in self.config.model_names:
+            version = self.version(wanted)
+            if version is None:
+                known = " and ".join(map(repr, self.config.model_names))
+                message = f"The model {wanted[:80]!r} does not exist; this server has {known} (GET /v1/models)."
+                raise invalid(message, param="model", code="model_not_found")
+            return ModelFacts.model_validate(version.facts)
         facts = self.served_models.facts(wanted)
         if facts is None:
             raise self.loading(wanted)
         return facts
+
+    def version(self, model_id: str) -> ModelVersion | None:
+        """The version that `NAME@VERSION` or `NAME@ALIAS` names now, or None."""
+        named = self.config.named(model_id)
+        return self.served_models.version(*named) if named and named[1] else None
+
+    def serves(self, model_id: str) -> bool:
+        """Whether a request may name this model."""
+        return model_id in self.config.model_names or self.version(model_id) is not None
 
     async def facts_soon(self, name: object = None) -> ModelFacts:
         """As `facts`, for an event loop."""

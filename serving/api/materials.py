@@ -27,8 +27,8 @@ async def model_of(fields: Mapping[str, Any], roles: Sequence[str], backend: Bac
     named, given = fields.get("model"), next((fields[role] for role in roles if role in fields), None)
     if named is not None or not isinstance(given, dict) or not isinstance(given.get("id"), str):
         return named
-    job = await run_in_threadpool(backend.job, given["id"])
-    return job.model if job.model in backend.config.model_names else None
+    made_by = (await run_in_threadpool(backend.job, given["id"])).model
+    return made_by if await run_in_threadpool(backend.serves, made_by) else None
 
 
 async def take_video(

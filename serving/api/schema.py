@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -9,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from serving.api.errors import from_validation, invalid
 from serving.limits import ModelFacts, seconds_text
 from serving.store.jobs import Page
-from serving.store.tables import Job, JobStatus, ServedModel
+from serving.store.tables import Job, JobStatus, ModelVersion, ServedModel
 
 
 def _without_nul(value: str) -> str:
@@ -190,18 +191,32 @@ class VideoDeleted(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """A served model: OpenAI's four fields, then what a client must know to ask for a possible video."""
+    """A served model, or one version of it: OpenAI's four fields, then what a client must know to choose and to ask."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "skyloom"
+    aliases: Annotated[list[str], Field(description="the registry's names for this version, also usable behind an @")]
     facts: ModelFacts
 
     @classmethod
-    def of(cls, served: ServedModel) -> "ModelCard":
-        """The served model as clients see it."""
-        return cls(id=served.name, created=int(served.loaded_s), facts=ModelFacts.model_validate(served.facts))
+    def all_of(cls, served: ServedModel | None, versions: Sequence[ModelVersion]) -> list[Self]:
+        """The model under its plain name, once it has loaded, then each of its versions."""
+        cards = [
+            cls(
+                id=version.id,
+                created=int(version.created_s),
+                aliases=version.aliases,
+                facts=ModelFacts.model_validate(version.facts),
+            )
+            for version in versions
+        ]
+        if served is None:
+            return cards
+        aliases = next((card.aliases for card in cards if card.facts.version == served.version), [])
+        facts = ModelFacts.model_validate(served.facts)
+        return [cls(id=served.name, created=int(served.loaded_s), aliases=aliases, facts=facts), *cards]
 
 
 class ModelList(BaseModel):

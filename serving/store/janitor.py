@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy import and_, delete, not_, or_, select, update
 
 from serving.config import ServeConfig
 from serving.store.database import Database
 from serving.store.events import record
 from serving.store.jobs import JobTable
-from serving.store.tables import Character, Delivery, Event, Job, ServedModel
+from serving.store.statements import asks_for
+from serving.store.tables import Character, Delivery, Event, Job, ModelVersion, ServedModel
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,9 @@ class Janitor:
         since = now - UNSERVED_S
         held = select(ServedModel.name).where(ServedModel.seen_s >= since)
         waits = or_(Job.status == "queued", and_(Job.status == "in_progress", Job.lease_until_s < since))
-        is_orphan = and_(Job.model.not_in(self._config.model_names), Job.model.not_in(held), Job.created_s < since)
+        versions = select(ModelVersion.id).where(ModelVersion.name.in_(held))
+        is_held = or_(asks_for(self._config.model_names), Job.model.in_(held), Job.model.in_(versions))
+        is_orphan = and_(not_(is_held), Job.created_s < since)
         error = {"error_code": "model_not_found", "error_message": "The model of this video is not served any more."}
         ended = {"status": "failed", "completed_s": now, "lease_until_s": None} | error
         orphans = update(Job).where(waits, is_orphan, Job.deleted_s.is_(None)).values(ended).returning(Job)

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from serving.store.admission import UNLIMITED, WAITING, Admission
 from serving.store.database import Database
 from serving.store.events import EventType, add_event, record
-from serving.store.statements import CLAIMABLE, HELD, INSERT, OUTLOOK, UNFINISHED, alive, lost_at
+from serving.store.statements import CLAIMABLE, HELD, INSERT, OUTLOOK, UNFINISHED, alive, asks_for, lost_at
 from serving.store.tables import Job
 
 FRESH_S, LAST = 0.25, 2**62
@@ -163,7 +163,7 @@ class JobTable:
     # the worker's side
 
     def claim(self, worker: str, *, lease_s: float, models: Collection[str] | None = None) -> Lease | None:
-        """The oldest job (of these models) that waits or has lost its worker, now leased; None when there is none.
+        """The oldest job (of these models or versions of them) that waits or has lost its worker, now leased, or None.
 
         A job that lost its worker `max_attempts` times is failed here instead: it may be what kills them.
         """
@@ -181,7 +181,7 @@ class JobTable:
                 record(session, failed.id, failed.owner, "video.failed", now=now, progress=failed.progress)
             mine = or_(Job.status == "queued", lost)
             if models is not None:
-                mine = and_(mine, Job.model.in_(models))
+                mine = and_(mine, asks_for(models))
             taken = self._take(session, mine, worker, lease_s=lease_s, limit=1)
         return taken[0] if taken else None
 

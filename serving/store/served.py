@@ -2,14 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from serving.limits import ModelFacts
 from serving.store.database import Database
-from serving.store.tables import ServedModel
+from serving.store.tables import ModelVersion, ServedModel
 
 FRESH_S = 0.25
 
@@ -27,6 +27,29 @@ class ServedTable:
         now = self._clock()
         with self._database.write() as session:
             session.merge(ServedModel(name=name, version=version, facts=facts, loaded_s=now, seen_s=now))
+
+    def publish_versions(self, name: str, versions: Sequence[ModelVersion]) -> None:
+        """Tells every ingress which versions of a model a request can name, in place of those told before."""
+        gone = delete(ModelVersion).where(
+            ModelVersion.name == name, ModelVersion.id.not_in([version.id for version in versions])
+        )
+        with self._database.write() as session:
+            session.execute(gone)
+            for version in versions:
+                session.merge(version)
+
+    def versions(self, name: str) -> Sequence[ModelVersion]:
+        """The versions of a model that a request can name, the oldest first."""
+        query = select(ModelVersion).where(ModelVersion.name == name)
+        with self._database.read() as session:
+            return session.scalars(query.order_by(ModelVersion.created_s, ModelVersion.id)).all()
+
+    def version(self, name: str, reference: str) -> ModelVersion | None:
+        """The version of that number, else the one that the alias names."""
+        found = self.versions(name)
+        by_id = {version.id: version for version in found}
+        named = next((version for version in found if reference in version.aliases), None)
+        return by_id.get(f"{name}@{reference}", named)
 
     def mark_seen(self, name: str) -> None:
         """Tells every ingress that a replica of the model lives."""

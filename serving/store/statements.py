@@ -1,5 +1,7 @@
 """The job table's statements that every request or every idle moment runs, made once: to build one costs more."""
 
+from collections.abc import Collection
+
 from sqlalchemy import BindParameter, ColumnElement, Select, and_, bindparam, func, insert, or_, select
 
 from serving.store.admission import WAITING
@@ -9,6 +11,12 @@ from serving.store.tables import Job
 def alive() -> Select[tuple[Job]]:
     """The jobs that are not deleted."""
     return select(Job).where(Job.deleted_s.is_(None))
+
+
+def asks_for(names: Collection[str]) -> ColumnElement[bool]:
+    """Whether a job is to be made by one of these models, or by a version of one (`NAME@VERSION`)."""
+    versions = (func.substr(Job.model, 1, len(name) + 1) == f"{name}@" for name in names)
+    return or_(Job.model.in_(names), *versions)
 
 
 def lost_at(now: float | BindParameter[float]) -> ColumnElement[bool]:

@@ -143,6 +143,18 @@ class ApiKey(Base):
     revoked_s: Mapped[float | None] = mapped_column(Float(53))
 
 
+class ModelVersion(Base):
+    """A version of a served model that a request can name, as the registry lists it; in memory or not."""
+
+    __tablename__ = "model_versions"
+
+    id: Mapped[str] = mapped_column(String(512), primary_key=True)
+    name: Mapped[str] = mapped_column(String(256), index=True)
+    aliases: Mapped[list[str]] = mapped_column(JSON)
+    created_s: Mapped[float] = mapped_column(Float(53))
+    facts: Mapped[dict[str, Any]]
+
+
 class ServedModel(Base):
     """What the replicas serve now; the ingress reads its limits here and so needs neither weights nor torch."""
 

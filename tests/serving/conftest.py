@@ -95,10 +95,14 @@ class Shelf:
             raise RegistryError(f"no version has the alias {alias}")
         return RegisteredModel(name, self.version, f"digest-{self.version}", "dataset")
 
-    def fetch(self, model: RegisteredModel) -> Path:
+    def versions(self, name: str) -> Sequence[RegisteredModel]:
+        """None that could be named: the shelf has no files."""
+        return ()
+
+    def fetch(self, model: RegisteredModel, part: str = "") -> Path:
         """Any folder: the painter needs none."""
         self.fetched.append(model.name)
-        return self.folder
+        return self.folder / part
 
 
 class Store:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -33,9 +34,13 @@ class OneModel:
         """The one model."""
         return RegisteredModel(name, "1", "", "")
 
-    def fetch(self, model: RegisteredModel) -> Path:
+    def versions(self, name: str) -> Sequence[RegisteredModel]:
+        """None but the folder."""
+        return ()
+
+    def fetch(self, model: RegisteredModel, part: str = "") -> Path:
         """Its folder."""
-        return self.folder
+        return self.folder / part
 
 
 def config_of(folder: Path, lease_s: float = 20.0) -> ServeConfig:

@@ -95,6 +95,9 @@ def test_a_moved_alias_is_served_without_a_restart(client: OpenAI, store) -> Non
     after = client.videos.create_and_poll(prompt="p", seconds="0.5", size="16x16")
     assert (before.model_version, after.model_version) == ("1", "2")
     assert before.weights_digest != after.weights_digest
+    assert [card.id for card in client.models.list()] == ["skyloom", "skyloom@1", "skyloom@2"]
+    older = client.videos.create_and_poll(model="skyloom@1", prompt="p", seconds="0.5", size="16x16")
+    assert (older.model, older.weights_digest) == ("skyloom@1", before.weights_digest)
 
 
 def test_a_taken_port_and_an_empty_registry_are_told_before_anything_starts(server: Server) -> None:

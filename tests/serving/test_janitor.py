@@ -12,6 +12,7 @@ from serving.store.database import Database
 from serving.store.janitor import UNSERVED_S, YOUNG_S, Janitor, Swept
 from serving.store.jobs import JobTable, NewJob
 from serving.store.served import ServedTable
+from serving.store.tables import ModelVersion
 from serving.ticker import Ticker
 from serving.worker import Worker
 
@@ -121,21 +122,24 @@ def test_a_job_whose_model_is_served_nowhere_ends_failed_and_one_that_may_come_b
     janitor: Janitor, jobs: JobTable, clock: Clock, config: ServeConfig
 ) -> None:
     served = ServedTable(jobs.database, clock=clock)
-    names = ("skyloom", "elsewhere", "gone")
+    names = ("skyloom", "skyloom@7", "elsewhere", "elsewhere@1", "gone", "gone@1", "skyloomy@1")
     waiting = {
         name: jobs.create(NewJob(model=name, prompt="p", seconds="1", size="48x32", settings={}))[0].id
         for name in names
     }
     served.publish("elsewhere", version="1", facts={})
     served.publish("gone", version="1", facts={})
+    for name in ("elsewhere", "gone"):
+        served.publish_versions(name, [ModelVersion(id=f"{name}@1", name=name, aliases=[], created_s=0.0, facts={})])
     clock.now_s += UNSERVED_S / 2
     assert janitor.sweep() == Swept()
     clock.now_s += UNSERVED_S
     served.mark_seen("elsewhere")
-    assert janitor.sweep().orphans == 1
+    assert janitor.sweep().orphans == 3
     found = {name: jobs.get(waiting[name]) for name in names}
     assert {name: job.status for name, job in found.items() if job} == {
-        "skyloom": "queued", "elsewhere": "queued", "gone": "failed",
+        "skyloom": "queued", "skyloom@7": "queued", "elsewhere": "queued", "elsewhere@1": "queued",
+        "gone": "failed", "gone@1": "failed", "skyloomy@1": "failed",
     }  # fmt: skip
     assert found["gone"] is not None
     assert found["gone"].error_code == "model_not_found"

@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 
 from serving.api.app import create_app
 from serving.config import ServeConfig
-from serving.store.jobs import JobTable
+from serving.store.jobs import JobTable, NewJob
 from serving.worker import Worker
 
 A_VIDEO = {"prompt": "a red ball", "seconds": "1", "size": "48x32"}
@@ -77,4 +77,6 @@ def test_a_replica_leaves_the_jobs_of_other_models_alone(
     config: ServeConfig, jobs: JobTable, hire: Callable[[ServeConfig, JobTable], Worker], api: TestClient
 ) -> None:
     api.post("/v1/videos", json=A_VIDEO | {"model": "second"})
+    for model in ("second@1", "skyloom2@1", "SKYLOOM@1"):
+        jobs.create(NewJob(model=model, prompt="p", seconds="1", size="48x32", settings={}))
     assert not hire(config, jobs).run_one()
