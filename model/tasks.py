@@ -16,7 +16,7 @@ from model.plan import CONTINUED_GUIDANCE_SCALE, Model, Plan, Script, TaskRun, V
 from model.sampling import Start
 from model.seams import Seam, met
 from model.shapes import LatentShape, VideoShape
-from model.task_checks import check_groups, check_length, check_strength
+from model.task_checks import check_clip, check_groups, check_length, check_strength
 from model.windows import GROUP, Direction, Windows, continued, given_start, grouped, tail_of
 
 FLOW_EDIT_STRENGTH, SDEDIT_STRENGTH = 0.8, 0.7
@@ -24,11 +24,11 @@ FLOW_EDIT_STRENGTH, SDEDIT_STRENGTH = 0.8, 0.7
 
 @dataclass(frozen=True)
 class Card:
-    """A scene of a storyboard: what it shows, for how many frames, and the picture (uint8 `H W C`) it begins with."""
+    """A scene of a storyboard: what it shows, for how many frames, and the clip (or single picture) it begins with."""
 
     prompt: str
     num_frames: int
-    image: np.ndarray | None = None
+    clip: Video | None = None
 
 
 @dataclass(frozen=True)
@@ -44,27 +44,29 @@ class Storyboard:
         check_groups(model)
         if not self.cards:
             raise ConfigError("a storyboard without cards is no video; give one card or more")
+        for card in self.cards:
+            check_clip(card.clip, VideoShape(card.num_frames, self.height, self.width))
         lengths = [model.grid(VideoShape(card.num_frames, self.height, self.width)).num_frames for card in self.cards]
         frames = tuple(place for place, length in enumerate(lengths) for _ in range(length))
         script = Script(tuple(card.prompt for card in self.cards), frames)
         begins = [sum(lengths[:place]) for place in range(len(lengths))]
         known = {
-            begin: model.encode([grouped(card.image[None])])
+            begin + place: latent
             for begin, card in zip(begins, self.cards, strict=True)
-            if card.image is not None
+            if card.clip is not None
+            for place, latent in enumerate(model.encode([grouped(card.clip)]).split(1, dim=2))
         }
         grid = model.grid(VideoShape(len(frames) * GROUP, self.height, self.width))
         made = model.decode((yield from continued(None, Windows(grid, model.window), script, known=known)))
         return [self._begun(video, [GROUP * begin for begin in begins]) for video in made]
 
     def _begun(self, video: Video, begins: Sequence[int]) -> Video:
-        """The video in which each picture is the first frame of its scene, to the last bit."""
+        """The video in which each scene begins with its clip, to the last bit."""
         scenes = []
         for card, scene in zip(self.cards, np.split(video, begins[1:]), strict=True):
-            if card.image is None:
-                scenes.append(scene)
-            else:
-                scenes += [card.image[None], met(scene[1:], before=Seam(card.image, scene[0]))]
+            given = scene[:0] if card.clip is None else card.clip
+            seam = Seam(given[-1], scene[len(given) - 1]) if len(given) else None
+            scenes += [given, met(scene[len(given) :], before=seam)]
         return np.concatenate(scenes)
 
 

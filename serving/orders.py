@@ -155,8 +155,12 @@ def _blend(wanted: Wanted) -> Task:
 
 
 def _storyboard(wanted: Wanted) -> Task:
+    def clip_of(index: int) -> np.ndarray | None:
+        frames = wanted.inputs.get(card_role(index))
+        return frames[None] if frames is not None and frames.ndim == 3 else frames  # a picture is a clip of one frame
+
     cards = tuple(
-        Card(wanted.expand(card["prompt"]), card["num_frames"], wanted.inputs.get(card_role(index)))
+        Card(wanted.expand(card["prompt"]), card["num_frames"], clip_of(index))
         for index, card in enumerate(wanted.operation["cards"])
     )
     return Storyboard(cards, wanted.shape.height, wanted.shape.width)

@@ -150,9 +150,11 @@ def edit(name: str, arguments: list[str]) -> None:
 
 
 class StoryboardFlags(MakeFlags):
-    """Makes one video of several scenes; a scene is `SECONDS: PROMPT`."""
+    """Makes one video of several scenes, each from its prompt or going on from a file."""
 
-    cards: CliPositionalArg[list[str]] = Field(min_length=1, description="the scenes, as 'SECONDS: PROMPT'")
+    cards: CliPositionalArg[list[str]] = Field(
+        min_length=1, description="the scenes, as 'SECONDS: PROMPT' or 'SECONDS FILE: PROMPT', a video or picture"
+    )
     size: str | None = SIZE
 
 
@@ -169,12 +171,15 @@ def storyboard(name: str, arguments: list[str]) -> None:
 
 
 def read_card(text: str, at: Materials, like: str = "") -> Card:
-    """The scene that `SECONDS: PROMPT` stands for; what it leaves open is as in `like`.
+    """The scene that `SECONDS: PROMPT` or `SECONDS FILE: PROMPT` stands for; what it leaves open is as in `like`.
 
     Raises:
         ConfigError: there is no colon, or no prompt after it.
+        DecodeError: the file is no video or picture.
     """
-    seconds, found, prompt = text.partition(":")
+    head, found, prompt = text.partition(":")
     if not found or not prompt.strip():
         raise ConfigError(f"scene {text!r} is not SECONDS: PROMPT; write for example '2: a red ball falls'")
-    return Card(at.prompt(prompt.strip(), like), at.num_frames(seconds.strip()))
+    seconds, _, file = head.strip().partition(" ")
+    clip = at.clip(Path(file.strip())) if file else None
+    return Card(at.prompt(prompt.strip(), like), at.num_frames(seconds), clip)

@@ -23,6 +23,7 @@ from model.shapes import VideoShape
 from serving.limits import ModelFacts, shape_of
 
 MAX_VIDEO_PX = 2**26
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 class MakeFlags(Flags):
@@ -79,6 +80,13 @@ class Materials:
     def _frames(self, path: Path, shapes: Sequence[VideoShape]) -> np.ndarray:
         most = MAX_VIDEO_PX // max(shape.height * shape.width for shape in shapes)
         return conformed_video(path, shapes, self.facts.fps, max_frames=most)
+
+    def clip(self, path: Path) -> np.ndarray:
+        """The frames of a video, or of a picture the one, in the size of a new video."""
+        shapes = [self.shape(None)]
+        if path.suffix.lower() in PICTURE_SUFFIXES:
+            return conformed_image(path, shapes)[None]
+        return self._frames(path, shapes)
 
     def image(self, path: Path) -> np.ndarray:
         """A picture."""

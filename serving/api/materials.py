@@ -13,7 +13,7 @@ from starlette.datastructures import UploadFile
 from model.shapes import VideoShape
 from serving.api.backend import Backend
 from serving.api.errors import ApiError, invalid
-from serving.api.operations import Input
+from serving.api.operations import Input, Scene
 from serving.limits import ModelFacts, num_frames_of
 from serving.store.tables import Job
 
@@ -40,9 +40,9 @@ async def take_video(
         ApiError: 400 when the field is missing or is no video, 404 and 409 when it names none that is finished.
     """
     given = _given(fields, name)
-    if isinstance(given, UploadFile):
+    if isinstance(given, UploadFile) or "video_url" in given:
         shapes = [like.shape] if like else [VideoShape.parse(bucket) for bucket in facts.trained_buckets]
-        return await _uploaded(await given.read(), "video", name, backend, facts, shapes)
+        return await _uploaded(await _content(given, "video_url", name), "video", name, backend, facts, shapes)
     return _finished(await run_in_threadpool(backend.job, _id_of(given, name)), facts, name)
 
 
@@ -54,9 +54,23 @@ async def take_image(
     Raises:
         ApiError: 400 when it is no picture, or is said by an address that would have to be fetched.
     """
-    given = _given(fields, name)
-    content = await given.read() if isinstance(given, UploadFile) else _from_data_url(given, name)
+    content = await _content(_given(fields, name), "image_url", name)
     return await _uploaded(content, "image", name, backend, facts, [shape])
+
+
+async def take_card(card: Scene, index: int, backend: Backend, facts: ModelFacts, shape: VideoShape) -> Input | None:
+    """What a card of a storyboard begins with, brought to the size of the video; None where it begins with nothing.
+
+    Raises:
+        ApiError: as `take_image` and `take_video` do.
+    """
+    if card.image is not None:
+        name = f"cards[{index}][image]"
+        return await take_image({name: card.image}, name, backend, facts, shape)
+    if card.video is not None:
+        name = f"cards[{index}][video]"
+        return await take_video({name: card.video}, name, backend, facts, Input(shape))
+    return None
 
 
 async def _uploaded(
@@ -100,8 +114,11 @@ def _given(fields: dict[str, Any], name: str) -> UploadFile | Mapping[str, Any]:
     raise invalid(message, param=name, code="invalid_type")
 
 
-def _from_data_url(given: Mapping[str, Any], name: str) -> bytes:
-    address = given.get("image_url")
+async def _content(given: UploadFile | Mapping[str, Any], key: str, name: str) -> bytes:
+    return await given.read() if isinstance(given, UploadFile) else _from_data_url(given.get(key), name)
+
+
+def _from_data_url(address: Any, name: str) -> bytes:
     if not isinstance(address, str) or not address.startswith(DATA_URL):
         message = f"'{name}' must be a file or a data: URL; this server fetches no addresses and keeps no files."
         raise invalid(message, param=name, code="unsupported_parameter")

@@ -6,9 +6,9 @@ pictures); serving/orders.py reads them in the replica.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from model.config import digest_of
 from model.plan import CONTINUED_GUIDANCE_SCALE
@@ -62,19 +62,31 @@ class BlendVideos(Sampling):
 class Picture(BaseModel):
     """A picture in the text of a request: a `data:` URL, for this server fetches no addresses."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     image_url: str
 
 
+class Clip(BaseModel):
+    """A video in the text of a request: the id of a finished one, or a `data:` URL."""
+
+    id: str | None = None
+    video_url: str | None = None
+
+
 class Scene(BaseModel):
-    """One card of a storyboard, and the picture that it begins with."""
+    """One card of a storyboard, and the picture or the clip that it begins with: as below, or files of a form."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompt: Prompt
     seconds: Seconds
-    image: Picture | None = None
+    image: Annotated[Any, Field(exclude=True), WithJsonSchema(Picture.model_json_schema())] = None
+    video: Annotated[Any, Field(exclude=True), WithJsonSchema(Clip.model_json_schema())] = None
+
+    @model_validator(mode="after")
+    def _begins_once(self) -> Self:
+        if self.image is not None and self.video is not None:
+            raise ValueError("give an image or a video, not both")
+        return self
 
 
 class StoryboardVideo(Sampling):
@@ -244,13 +256,19 @@ def blend(request: BlendVideos, asked: Asked) -> NewJob:
 
 
 def card_role(index: int) -> str:
-    """Under which name a job keeps the picture of a card."""
+    """Under which name a job keeps the picture or clip of a card."""
     return f"card-{index}"
 
 
 def storyboard(request: StoryboardVideo, asked: Asked) -> NewJob:
-    """Scenes one after the other."""
+    """Scenes one after the other, each at least as long as the clip that it begins with."""
     shapes = [asked.shape(card.seconds, request.size) for card in request.cards]
+    for index, shape in enumerate(shapes):
+        given = asked.inputs.get(card_role(index))
+        if given is not None and given.shape.num_frames > shape.num_frames:
+            least = seconds_text(given.shape.num_frames / asked.facts.fps)
+            message = f"The clip of cards[{index}] lasts {least} seconds, longer than its scene."
+            raise invalid(message, param=f"cards[{index}][seconds]")
     cards = [
         {"prompt": card.prompt, "num_frames": shape.num_frames}
         for card, shape in zip(request.cards, shapes, strict=True)

@@ -11,7 +11,7 @@ from serving.api import operations
 from serving.api.backend import Backend, Retry, UsesBackend, UsesRetry, advise_polling
 from serving.api.documented import takes
 from serving.api.forms import read_fields
-from serving.api.materials import model_of, take_image, take_video
+from serving.api.materials import model_of, take_card, take_image, take_video
 from serving.api.operations import (
     Asked,
     BlendVideos,
@@ -85,15 +85,15 @@ async def loop_video(request: Request, response: Response, backend: UsesBackend,
 
 @router.post("/storyboards", openapi_extra=takes(StoryboardVideo))
 async def storyboard_video(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
-    """Queues one video of several scenes, each from its own prompt and, where it has one, its own first picture."""
+    """Queues one video of several scenes, each from its own prompt and from its picture or clip, if any."""
     fields = await read_fields(request)
     facts = await backend.facts_soon(fields.get("model"))
     wanted, inputs = parse(StoryboardVideo, fields), dict[str, Input]()
     asked = _asked(facts, inputs, backend, retry)
     for index, card in enumerate(wanted.cards):
-        if card.image:
-            name, shape = f"cards[{index}][image]", asked.shape(card.seconds, wanted.size)
-            inputs[card_role(index)] = await take_image({name: card.image.model_dump()}, name, backend, facts, shape)
+        given = await take_card(card, index, backend, facts, asked.shape(card.seconds, wanted.size))
+        if given is not None:
+            inputs[card_role(index)] = given
     return await _queued(operations.storyboard(wanted, asked), backend, response)
 
 

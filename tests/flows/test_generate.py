@@ -10,7 +10,7 @@ from PIL import Image
 from data.video import read_frames, write_mp4
 from flows.commands import champion
 from flows.commands.generate import animate, blend, edit, extend, generate, join, loop, storyboard
-from model.errors import ConfigError
+from model.errors import ConfigError, DecodeError
 from model.tiny import save_tiny_pipeline
 
 Make = Callable[..., np.ndarray]
@@ -78,6 +78,18 @@ def test_an_edit_from_one_prompt_to_another(made: Make, film: Path) -> None:
 
 def test_a_storyboard(made: Make) -> None:
     assert len(made(storyboard, "1: a red ball falls", "1.5: a blue cube: it jumps")) == 20
+
+
+def test_a_scene_begins_with_a_file(made: Make, film: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (90, 90), (200, 30, 30)).save(tmp_path / "a picture.png")
+    frames = made(storyboard, f"1 {tmp_path / 'a picture.png'}: it rolls", f"2.5 {film}: it jumps")
+    assert len(frames) == 28
+    assert np.abs(frames[0].mean(axis=(0, 1)) - (200, 30, 30)).max() < 8
+    assert np.abs(frames[8:24].astype(int) - read_frames(film)).mean() < 12, "only what encoding costs"
+    with pytest.raises(ConfigError, match="16 frames"):
+        made(storyboard, f"1 {film}: it jumps")
+    with pytest.raises(DecodeError, match="missing"):
+        made(storyboard, "1 missing.mp4: it jumps")
 
 
 @pytest.mark.parametrize("scene", ["a red ball", "2:", "x: a red ball"])

@@ -195,13 +195,38 @@ def test_each_scene_of_a_storyboard_follows_its_own_text(pipeline: SkyloomPipeli
 
 
 def test_a_scene_begins_with_its_picture(pipeline: SkyloomPipeline) -> None:
-    image = _clip(1)[0]
-    video = _made(pipeline, Storyboard((Card("one", 8), Card("two", 8, image)), SIDE, SIDE))
+    picture = _clip(1)
+    video = _made(pipeline, Storyboard((Card("one", 8), Card("two", 8, picture)), SIDE, SIDE))
     other = _made(pipeline, Storyboard((Card("one", 8), Card("two", 8)), SIDE, SIDE))
-    distance, without = (np.abs(v[8:12].astype(float) - image).mean() for v in (video, other))
+    distance, without = (np.abs(v[8:12].astype(float) - picture).mean() for v in (video, other))
     assert distance < without / 2
-    assert np.array_equal(video[8], image)
+    assert np.array_equal(video[8], picture[0])
     assert len(video) == 16
+
+
+@pytest.mark.parametrize(("begin", "given"), [(0, 8), (8, 8), (8, 5), (12, 20), (0, 24), (20, 24)])
+def test_a_scene_begins_with_its_clip_and_goes_on_from_it(pipeline: SkyloomPipeline, begin: int, given: int) -> None:
+    """Wherever it lies to the windows of 16 frames, and however long it is."""
+    clip = _clip(given)
+    other = np.concatenate([clip[:-1], 255 - clip[-1:]])
+    scene = -(-given // 4) * 4 + 8
+
+    def board(shown: np.ndarray | None) -> np.ndarray:
+        cards = (*([Card("one", begin)] if begin else []), Card("two", scene, shown), Card("three", 8))
+        return _made(pipeline, Storyboard(cards, SIDE, SIDE))
+
+    video, changed, without = board(clip), board(other), board(None)
+    assert len(video) == begin + scene + 8
+    assert np.array_equal(video[begin : begin + given], clip)
+    after = slice(begin + given, None)
+    assert not np.array_equal(video[after], changed[after]), "what follows depends on the last frame of the clip"
+    if begin:
+        assert not np.array_equal(video[:begin], without[:begin]), "what is made in one window with it runs towards it"
+
+
+def test_a_clip_may_fill_its_scene(pipeline: SkyloomPipeline) -> None:
+    clip = _clip(8)
+    assert np.array_equal(_made(pipeline, Storyboard((Card("one", 8, clip), Card("two", 4)), SIDE, SIDE))[:8], clip)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +235,10 @@ def test_a_scene_begins_with_its_picture(pipeline: SkyloomPipeline) -> None:
         (Generate("x", VideoShape(7, SIDE, SIDE)), "num_frames=7"),
         (Generate("x", VideoShape(8, SIDE, 40)), "40"),
         (Storyboard((), SIDE, SIDE), "without cards"),
+        (Storyboard((Card("x", 8, _clip(9)),), SIDE, SIDE), "9 frames.*num_frames=8"),
+        (Storyboard((Card("x", 8, _clip(0)),), SIDE, SIDE), "0 frames"),
+        (Storyboard((Card("x", 8, _clip(8)),), SIDE, SIDE + 16), "32, 32, 3.*32 x 48"),
+        (Storyboard((Card("x", 8, _clip(1)[0]),), SIDE, SIDE), "channels"),
         (Extend(_clip(8), "x", 0), "num_frames=0"),
         (Animate(_clip(1)[0], "x", 1), "num_frames=1"),
         (Join(_clip(8), _clip(8)[:, :16], "x", 8), "cannot be joined"),

@@ -188,12 +188,83 @@ def test_a_card_begins_with_its_picture(post: Post, client: TestClient, tmp_path
     Image.new("RGB", (90, 60), (200, 40, 40)).save(buffer, format="PNG")
     picture = {"image_url": "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()}
     cards = [{"prompt": "a", "seconds": "1"}, {"prompt": "b", "seconds": "1", "image": picture}]
-    frames = frames_of(client, post("/storyboards", {"cards": cards, "size": "48x32"}), tmp_path)
-    assert np.abs(frames[8].reshape(-1, 3).mean(axis=0) - (200, 40, 40)).max() < 6
+    form = {"cards[][prompt]": "b", "cards[][seconds]": "1", "size": "48x32"}
+    told = post("/storyboards", {"cards": cards, "size": "48x32"})
+    as_file = post("/storyboards", form, files={"cards[][image]": buffer.getvalue()})
+    frames, alone = frames_of(client, told, tmp_path), frames_of(client, as_file, tmp_path)
+    for first in (frames[8], alone[0]):
+        assert np.abs(first.reshape(-1, 3).mean(axis=0) - (200, 40, 40)).max() < 6
     assert np.abs(frames[7].reshape(-1, 3).mean(axis=0) - (200, 40, 40)).max() > 20
     cards[1]["image"] = {"image_url": "https://elsewhere.example/a.png"}
     refused = client.post("/v1/videos/storyboards", json={"cards": cards, "size": "48x32"})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "cards[1][image]")
+
+
+def as_url(path: Path) -> str:
+    return "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+@pytest.mark.parametrize("way", ["id", "video_url", "file"])
+def test_a_card_begins_with_its_clip(
+    post: Post, client: TestClient, made: dict[str, Any], film: Path, config: ServeConfig, tmp_path: Path, way: str
+) -> None:
+    """A finished video, a `data:` URL or a file of a form; signed with what is known of its origin."""
+    if way == "file":
+        fields = {
+            "cards[0][prompt]": "a",
+            "cards[0][seconds]": "0.5",
+            "cards[1][prompt]": "b",
+            "cards[1][seconds]": "2",
+        }
+        told = post("/storyboards", fields | {"size": "48x32"}, files={"cards[1][video]": film.read_bytes()})
+    else:
+        video = {"id": made["id"]} if way == "id" else {"video_url": as_url(film)}
+        cards = [{"prompt": "a", "seconds": "0.5"}, {"prompt": "b", "seconds": "2", "video": video}]
+        told = post("/storyboards", {"cards": cards, "size": "48x32"})
+    assert told["seconds"] == "2.5"
+    frames = frames_of(client, told, tmp_path)
+    authority, path = (config.identity / "authority.pem").read_bytes(), tmp_path / f"{told['id']}.mp4"
+    verdict, text = inspect(path, authority), c2pa.Reader.try_create(path).json()
+    assert verdict.state == "Trusted"
+    if way == "id":
+        assert psnr(frames[4:12], frames_of(client, made, tmp_path)) > 25, "encoding noise anew costs this much"
+        assert (verdict.ingredients, told["remixed_from_video_id"]) == ([made["id"]], made["id"])
+    else:
+        (kept,) = config.uploads.glob("*.npy")
+        assert psnr(frames[4:14], np.load(kept)) > 40
+        assert verdict.generation["uploads"] == [kept.stem]
+        assert "digitalsourcetype/compositeWithTrainedAlgorithmicMedia" in text
+
+
+def test_what_cannot_begin_a_card_is_refused(client: TestClient, made: dict[str, Any], film: Path) -> None:
+    picture = {"image_url": "data:image/png;base64,"}
+    clip = {"id": made["id"]}
+    for card, param, code, status in (
+        ({"seconds": "0.5", "video": clip}, "cards[0][seconds]", "invalid_value", 400),
+        ({"seconds": "1", "video": {"video_url": as_url(film)}}, "cards[0][seconds]", "invalid_value", 400),
+        ({"seconds": "2", "video": clip, "image": picture}, "cards[0]", "invalid_value", 400),
+        ({"seconds": "2", "video": {"id": "video_none"}}, "video_id", "not_found", 404),
+        ({"seconds": "2", "video": {}}, "cards[0][video][id]", "missing_required_parameter", 400),
+        ({"seconds": "2", "video": "text"}, "cards[0][video]", "invalid_type", 400),
+        ({"seconds": "2", "video": {"video_url": "https://elsewhere.example/a.mp4"}}, "cards[0][video]", None, 400),
+        (
+            {"seconds": "2", "video": {"video_url": "data:video/mp4;base64,AAAA"}},
+            "cards[0][video]",
+            "invalid_file",
+            400,
+        ),
+        ({"seconds": "2", "image": {"image_url": as_url(film)}}, "cards[0][image]", "invalid_file", 400),
+        ({"seconds": "2", "image": 3}, "cards[0][image]", "invalid_type", 400),
+    ):
+        reply = client.post("/v1/videos/storyboards", json={"cards": [card | {"prompt": "p"}], "size": "48x32"})
+        error = reply.json()["error"]
+        wanted = (status, param, code or "unsupported_parameter")
+        assert (reply.status_code, error["param"], error["code"]) == wanted, (card, error)
+
+
+def test_an_edit_takes_a_video_as_text(post: Post, film: Path) -> None:
+    edited = post("/edits", {"prompt": "a blue ball", "video": {"video_url": as_url(film)}})
+    assert (edited["status"], edited["size"], edited["seconds"]) == ("completed", "64x64", "1.25")
 
 
 CARDS = [
