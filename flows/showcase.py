@@ -49,7 +49,8 @@ def show(config: ShowcaseConfig, recipe: Recipe, workspace: Workspace) -> StageR
         workspace.root,
         tracking_uri=workspace.tracking_uri,
         model_name=recipe.registry.name,
-        **recipe.serve.model_dump() | {"port": free_port(recipe.serve.port), "keys": "off"},
+        # on loopback and for a moment, beside services that all stages before used
+        **recipe.serve.model_dump() | {"port": free_port(recipe.serve.port), "keys": "off", "insecure_dev": True},
     )
     fps = Fraction(str(facts_of(workspace).fps))
     ensure_ray(include_dashboard=False)

@@ -1,6 +1,7 @@
 """The server as a Ray Serve application, and how the command line starts and stops it."""
 
 import logging
+import os
 import socket
 import time
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from data.cluster import ensure_ray
 from model.errors import CapacityError, ConfigError, StageError
 from serving.api.browsers import is_loopback
 from serving.config import ServeConfig
+from serving.exposure import check_services
 from serving.ingress import Ingress
 from serving.registry import ModelRegistry
 from serving.replica import ModelReplica
@@ -49,7 +51,14 @@ class Server:
 
 
 def build(config: ServeConfig) -> Application:
-    """The application: `serve run serving.app:build database_url=… storage=… tracking_uri=…` takes it, and `start`."""
+    """The application: `serve run serving.app:build database_url=… storage=… tracking_uri=…` takes it, and `start`.
+
+    Raises:
+        ConfigError: MLflow, Prefect or Ray stands open to other machines.
+    """
+    if not config.insecure_dev:
+        joined = ray.get_runtime_context().gcs_address if ray.is_initialized() else ""
+        check_services(config.tracking_uri, os.environ.get("RAY_ADDRESS") or joined)
     resources = {"num_cpus": config.num_cpus, "num_gpus": config.num_gpus}
     model = ModelReplica.options(ray_actor_options=resources, **replicas_of(config))
     api = Ingress.options(ray_actor_options=INGRESS_OPTIONS)
@@ -63,9 +72,10 @@ def start(config: ServeConfig) -> Server:
         RegistryError: the alias names no model version.
         CapacityError: the port is taken, or the server is not ready in time.
         StageError: a replica could not be made, the model not being loadable for example.
-        ConfigError: it would be reachable from other machines, and has no API key yet.
+        ConfigError: other machines would reach it without an API key, or reach MLflow, Prefect or Ray.
     """
     began = time.monotonic()
+    application = build(config)
     for name in config.model_names:
         ModelRegistry(config.tracking_uri).resolve(name, config.model_alias)
     _check_keys(config)
@@ -78,7 +88,7 @@ def start(config: ServeConfig) -> Server:
             http_options={"host": config.host, "port": config.port},
             controller_options={"runtime_env": {"env_vars": PROXY_ENVIRONMENT}},  # the proxy inherits it
         )
-        _deploy(config)
+        _deploy(application)
         _await_ready(config)
     except BaseException:
         stop(server)
@@ -93,9 +103,9 @@ def stop(server: Server) -> None:
         ray.shutdown()
 
 
-def _deploy(config: ServeConfig) -> None:
+def _deploy(application: Application) -> None:
     try:
-        serve.run(build(config), name=APPLICATION, route_prefix="/")
+        serve.run(application, name=APPLICATION, route_prefix="/")
     except RuntimeError as error:  # what Serve raises when a replica cannot be made
         found = serve.status().applications.get(APPLICATION)
         deployments = found.deployments.values() if found else ()

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from model.config import Config
 
@@ -15,6 +15,11 @@ class ServeOptions(Config):
     port: int = Field(default=8000, ge=1, le=65535, description="TCP port of the HTTP API")
     keys: Literal["auto", "required", "off"] = Field(
         default="auto", description="whether requests need an API key; auto: off loopback, and once a key was made"
+    )
+    insecure_dev: bool = Field(
+        default=False,
+        validation_alias=AliasChoices("insecure_dev", "insecure-dev"),
+        description="start although MLflow, Prefect or Ray stands open to other machines",
     )
     num_cpus: float = Field(default=1.0, gt=0, description="CPU cores (and torch threads) of the model replica")
     num_gpus: float = Field(default=0.0, ge=0, description="GPUs of the model replica")

@@ -7,7 +7,6 @@ from typing import Any
 from pydantic import Field
 from rich.console import Console
 
-from data.cluster import ensure_ray
 from data.workspace import Workspace
 from flows.commands.champion import model_name, served_place
 from flows.commands.flags import Flags, read_flags
@@ -31,7 +30,6 @@ def serve(name: str, arguments: list[str]) -> None:
     console = Console(highlight=False)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's SIGTERM ends it as Ctrl-C does
     with console.status("starting Ray Serve"):
-        ensure_ray(include_dashboard=False)
         server = start(_serving(place, options))
     console.print(f"Serving {server.base_url} (ready after {server.started_in_s:.0f} s). Ctrl-C ends it.\n")
     console.print(_sdk_example(server.base_url), markup=False, soft_wrap=True)

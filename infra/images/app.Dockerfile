@@ -15,8 +15,8 @@ COPY infra/debian.sh /tmp/debian.sh
 RUN bash /tmp/debian.sh && rm -rf /tmp/debian.sh /var/lib/apt/lists/*
 COPY constraints.txt /tmp/constraints.txt
 COPY --from=build /wheels /wheels
-# The wheel holds the five rooms, so workers import them from any folder.
-RUN pip install --no-cache-dir -c /tmp/constraints.txt /wheels/*.whl && rm -rf /wheels /tmp/constraints.txt
+# The wheel holds the five rooms, so workers import them from any folder. MLflow asks for passwords with its extra `auth`.
+RUN pip install --no-cache-dir -c /tmp/constraints.txt /wheels/*.whl "mlflow[auth]" && rm -rf /wheels /tmp/constraints.txt
 COPY prefect.yaml /app/prefect.yaml
 RUN useradd --create-home --uid 10001 skyloom && mkdir -p /app/artifacts && chown -R skyloom /app
 USER skyloom

@@ -137,7 +137,11 @@ async def images(client: Any, kept: dict[str, Any]) -> None:
 
 
 async def models(client: Any, kept: dict[str, Any]) -> None:
-    assert "skyloom" in [model.id for model in await collected(client.models.list())]
+    found = await collected(client.models.list())
+    assert "skyloom" in [model.id for model in found]
+    for model in found:
+        assert (await done(client.models.retrieve(model.id))).created == model.created
+    await failure(openai.NotFoundError, lambda: client.models.retrieve("skyloom@99"))
 
 
 STEPS: list[Step] = [
