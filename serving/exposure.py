@@ -15,7 +15,10 @@ FIRST_MLFLOW_LOGIN = ("admin", "password1234")
 
 
 def check_services(tracking_uri: str, ray_address: str, environment: Mapping[str, str] = os.environ) -> None:
-    """Passes when MLflow, Prefect and Ray are each on loopback, or ask who calls. The first two are tried out.
+    """Passes when MLflow, Prefect and Ray are each on loopback, or ask who calls.
+
+    The first two are tried out. Of Ray the environment must say that it is in token mode: without a word, a cluster
+    whose nodes hold no token leaves it off.
 
     Raises:
         ConfigError: one is open; the message says which, where, and what to set.
@@ -51,10 +54,10 @@ def _open_prefect(url: str) -> Iterator[str]:
 
 
 def _open_ray(address: str, auth_mode: str) -> Iterator[str]:
-    if address not in ("", "auto", "local") and _is_beyond_loopback(address) and auth_mode != "token":
+    if address not in ("", "auto", "local") and _is_beyond_loopback(address) and auth_mode.lower() != "token":
         yield (
-            f"Ray at {_host(address)} runs the code of anybody who reaches it: set RAY_AUTH_MODE=token and one "
-            "RAY_AUTH_TOKEN on each of its nodes and here"
+            f"Ray at {_host(address)} runs code for whoever reaches it unless it asks for a token: set "
+            "RAY_AUTH_MODE=token and one RAY_AUTH_TOKEN on each of its nodes and here"
         )
 
 
