@@ -76,7 +76,7 @@ async def create_character(request: Request, backend: UsesBackend) -> CharacterC
 
 @router.get("")
 def list_characters(backend: UsesBackend, cursor: UsesCursor) -> CharacterList:
-    """The caller's characters, the oldest first."""
+    """The caller's characters, the newest first."""
     page, ends = cut(backend.characters.list(backend.caller.owner), cursor)
     cards = [CharacterCard.of(character, backend.config.retention_s) for character in page]
     return CharacterList(data=cards, **dict(ends))

@@ -138,7 +138,7 @@ async def create_endpoint(request: Request, backend: UsesBackend) -> EndpointCar
 
 @router.get("/webhook_endpoints")
 def list_endpoints(backend: UsesBackend, cursor: UsesCursor) -> EndpointList:
-    """The caller's endpoints, the oldest first."""
+    """The caller's endpoints, the newest first."""
     page, ends = cut(backend.webhooks.list(backend.caller.owner), cursor)
     return EndpointList(data=[EndpointCard.of(endpoint) for endpoint in page], **dict(ends))
 

@@ -34,10 +34,10 @@ class CharacterTable:
             return session.scalars(mine).one_or_none()
 
     def list(self, owner: str) -> Sequence[Character]:
-        """The owner's characters, the oldest first."""
+        """The owner's characters, the newest first."""
         mine = select(Character).where(Character.owner == owner)
         with self._database.read() as session:
-            return session.scalars(mine.order_by(Character.created_s, Character.id)).all()
+            return session.scalars(mine.order_by(Character.created_s.desc(), Character.id)).all()
 
     def delete(self, character: Character) -> None:
         """Forgets a character; its frames stay for the jobs that use them, then the janitor takes them."""

@@ -48,10 +48,10 @@ class WebhookTable:
         return found if found is not None and found.owner == owner else None
 
     def list(self, owner: str) -> Sequence[WebhookEndpoint]:
-        """The owner's endpoints, the oldest first."""
+        """The owner's endpoints, the newest first."""
         mine = select(WebhookEndpoint).where(WebhookEndpoint.owner == owner)
         with self._database.read() as session:
-            return session.scalars(mine.order_by(WebhookEndpoint.created_s, WebhookEndpoint.id)).all()
+            return session.scalars(mine.order_by(WebhookEndpoint.created_s.desc(), WebhookEndpoint.id)).all()
 
     def update(self, endpoint: WebhookEndpoint, **changes: Any) -> WebhookEndpoint:
         """The endpoint with the changes, its time of change moved when there are any."""

@@ -23,6 +23,9 @@ from serving.store.jobs import JobTable
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
 
 
+A_KEY = "sk-skyloom-of-the-tests"
+
+
 def wait_until(condition: Callable[[], bool], timeout_s: float) -> None:
     """Returns once the condition holds; fails after the timeout."""
     deadline = time.monotonic() + timeout_s
@@ -45,7 +48,7 @@ def server(store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def client(server: Server) -> OpenAI:
-    return OpenAI(base_url=server.base_url, api_key="any")
+    return OpenAI(base_url=server.base_url, api_key=A_KEY)
 
 
 def test_create_poll_download_list_delete(client: OpenAI, tmp_path: Path) -> None:
@@ -86,6 +89,13 @@ def test_errors_reach_the_sdk_whole(client: OpenAI) -> None:
         client.videos.retrieve("video_unknown")
     with pytest.raises(openai.NotFoundError):
         client.videos.remix("video_unknown", prompt="p")
+
+
+def test_no_log_of_the_server_holds_the_key(client: OpenAI) -> None:
+    client.models.list()
+    folder = Path(ray._private.worker._global_node.get_logs_dir_path())
+    wait_until(lambda: any(b"GET /v1/models" in path.read_bytes() for path in folder.rglob("*.log")), 20)
+    assert [path for path in folder.rglob("*") if path.is_file() and A_KEY.encode() in path.read_bytes()] == []
 
 
 def test_a_moved_alias_is_served_without_a_restart(client: OpenAI, store) -> None:

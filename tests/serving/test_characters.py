@@ -46,8 +46,8 @@ def test_they_are_listed_page_by_page(client: TestClient, characters: CharacterT
         found += page["data"]
         assert page["has_more"] == (len(found) < 5)
         after = f"&after={page['last_id']}"
-    assert [card["id"] for card in found] == ids
-    assert found[0] == client.get(f"{PATH}/{ids[0]}").json()
+    assert [card["id"] for card in found] == ids[::-1]
+    assert found[-1] == client.get(f"{PATH}/{ids[0]}").json()
     assert found[0]["expires_at"] - found[0]["created_at"] == config.retention_s
     assert client.get(f"{PATH}?after=char_unknown").json()["error"]["param"] == "after"
 

@@ -15,6 +15,7 @@ import uvicorn
 from PIL import Image
 
 from data.video import write_mp4
+from flows.services import free_port
 from model.tiny import save_tiny_pipeline
 from serving.api.app import create_app
 from serving.config import ServeConfig
@@ -39,9 +40,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def base_url(folder: Path, shelf, tmp_path: Path) -> Iterator[str]:
+def hook_port() -> int:
+    """Where the session listens for webhooks."""
+    return free_port()
+
+
+@pytest.fixture
+def base_url(folder: Path, shelf, tmp_path: Path, hook_port: int) -> Iterator[str]:
     """A server with the real API, the real worker and a tiny model, without Ray."""
-    config = ServeConfig.at(tmp_path / "serve", tracking_uri="unused", poll_interval_s=0.01, frame_check="off")
+    config = ServeConfig.at(
+        tmp_path / "serve", tracking_uri="unused", poll_interval_s=0.01, frame_check="off",
+        webhook_hosts=(f"127.0.0.1:{hook_port}",), webhook_poll_s=0.05,
+    )  # fmt: skip
     jobs = JobTable(Database(config.database_url))
     worker = Worker(
         config, name="tester", jobs=jobs, registry=shelf,
@@ -60,28 +70,31 @@ def base_url(folder: Path, shelf, tmp_path: Path) -> Iterator[str]:
     worker.stop()
 
 
-def run_session(base_url: str, folder: Path, mode: str, packages: Path | None = None) -> dict:
+def run_session(base_url: str, folder: Path, mode: str, hook_port: int, packages: Path | None = None) -> dict:
     """What came of a session in a process of its own, with the SDK that lies in `packages`."""
     environment = {**os.environ, "PYTHONPATH": str(packages or "")}
-    command = [sys.executable, str(SESSION), base_url, str(folder / "film.mp4"), mode]
+    command = [sys.executable, str(SESSION), base_url, str(folder / "film.mp4"), mode, str(hook_port)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_every_method_of_the_installed_sdk(base_url: str, folder: Path, mode: str) -> None:
-    report = run_session(base_url, folder, mode)
+def test_every_method_of_the_installed_sdk(base_url: str, folder: Path, mode: str, hook_port: int) -> None:
+    report = run_session(base_url, folder, mode, hook_port)
+    assert "webhook_endpoints" in report["steps"]
     assert {step: said for step, said in report["steps"].items() if said != "ok"} == {}
 
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("mode", ["sync", "async"])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_method_of_other_versions(base_url: str, folder: Path, tmp_path: Path, version: str, mode: str) -> None:
+def test_every_method_of_other_versions(
+    base_url: str, folder: Path, tmp_path: Path, hook_port: int, version: str, mode: str
+) -> None:
     packages = tmp_path / "packages"
     install = [sys.executable, "-m", "pip", "install", "-q", "--target", str(packages), f"openai=={version}"]
     subprocess.run(install, check=True, capture_output=True, timeout=300)
-    report = run_session(base_url, folder, mode, packages)
+    report = run_session(base_url, folder, mode, hook_port, packages)
     assert report["version"] == version
     assert {step: said for step, said in report["steps"].items() if said != "ok"} == {}

@@ -1,6 +1,7 @@
 """What an operator sees: metrics of the job table, and traces from a request to each denoising step."""
 
 import gzip
+import logging
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,6 +17,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving import tracing
+from serving.config import ServeConfig
+from serving.store.database import Database
+from serving.store.keys import KeyTable
+from serving.store.webhooks import WebhookTable
 from serving.worker import Worker
 
 A_VIDEO = {"prompt": "a red ball", "seconds": "1", "size": "48x32"}
@@ -103,6 +108,36 @@ def test_a_trace_leads_from_the_request_to_each_step(client: TestClient, worker:
     assert len(steps) >= 3
     assert all(span.parent_span_id == batch.span_id for span in steps)
     assert all(before.end_time_unix_nano <= after.start_time_unix_nano + 1 for before, after in pairwise(steps))
+
+
+def test_no_secret_is_in_logs_metrics_or_traces(
+    client: TestClient, worker: Worker, collector: Collector, config: ServeConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S7: neither a key that lives, nor one that is wrong, nor what signs webhooks."""
+    caplog.set_level(logging.DEBUG)
+    database = Database(config.database_url)
+    live, webhooks = KeyTable(database).create("live"), WebhookTable(database)
+    endpoint = webhooks.create(live.key.owner, name="n", url="https://a.org/", event_types=["video.completed"])
+    secrets = [live.secret, endpoint.secret, "sk-skyloom-a-wrong-one"]
+    for secret in (secrets[0], secrets[2]):
+        header = {"authorization": f"Bearer {secret}"}
+        for method, path, body in (
+            ("POST", "/v1/videos", A_VIDEO),
+            ("POST", "/v1/videos", {}),
+            ("GET", "/v1/videos", None),
+            ("GET", f"/v1/webhook_endpoints/{endpoint.id}", None),
+            ("GET", "/nowhere", None),
+        ):
+            assert client.request(method, path, json=body, headers=header).status_code < 500
+    assert worker.run_one()
+    told = [client.get("/metrics", headers={"authorization": f"Bearer {live.secret}"}).text]
+    client.app.state.backend = None
+    broken = client.get("/v1/videos", headers={"authorization": f"Bearer {live.secret}"})
+    assert broken.status_code == 500
+    assert "Traceback" in caplog.text
+    assert len(collector.spans) > 10
+    told += [broken.text, caplog.text, *(str(span) for span in collector.spans)]
+    assert [secret for secret in secrets for text in told if secret in text] == []
 
 
 def test_without_a_collector_nothing_is_set_up(config) -> None:
