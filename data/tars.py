@@ -5,7 +5,7 @@ import io
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from data.atomic import replacing
 from model.errors import ShardError
@@ -38,7 +38,7 @@ def index_tar(path: Path) -> list[TarEntry]:
     """Every member of a tar, in order, with its place and digest; reads the whole file.
 
     Raises:
-        ShardError: the file is cut short or not a tar.
+        ShardError: the file is cut short, not a tar, or holds anything but plain files by plain names.
     """
     try:
         with tarfile.open(path, "r:") as tar, path.open("rb") as file:
@@ -48,6 +48,10 @@ def index_tar(path: Path) -> list[TarEntry]:
 
 
 def _entry(header: tarfile.TarInfo, file: io.BufferedReader) -> TarEntry:
+    name = PurePosixPath(header.name)
+    # we never unpack, but another reader of the same shard may
+    if not header.isreg() or name.is_absolute() or ".." in name.parts:
+        raise tarfile.ReadError(f"{header.name!r} is a link, a device, or a name that leads out")
     file.seek(header.offset_data)
     data = file.read(header.size)
     if len(data) != header.size:

@@ -14,12 +14,12 @@ from ray.serve import Application
 from data.cluster import ensure_ray
 from model.errors import CapacityError, ConfigError, StageError
 from serving.api.browsers import is_loopback
+from serving.bounded_http import PROXY_ENVIRONMENT
 from serving.config import ServeConfig
 from serving.exposure import check_services
 from serving.ingress import Ingress
 from serving.registry import ModelRegistry
 from serving.replica import ModelReplica
-from serving.request_heads import PROXY_ENVIRONMENT
 from serving.scaling import replicas_of
 from serving.store.database import Database
 from serving.store.keys import KeyTable

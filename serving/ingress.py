@@ -9,6 +9,7 @@ from serving.config import ServeConfig
 from serving.replica_port import listen_on_node_address
 
 
+# a stream of events and a body that is waited for hold a place each, and cost little
 @serve.deployment(name="api", max_ongoing_requests=1024, graceful_shutdown_timeout_s=10)
 @serve.ingress()
 class Ingress:

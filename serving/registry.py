@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import mlflow.artifacts
 from mlflow import MlflowClient
@@ -12,6 +13,8 @@ from mlflow.exceptions import MlflowException
 from model.errors import RegistryError
 
 READY = "READY"  # MLflow's word for a version whose registration is complete
+_FOREIGN = ("http", "https", "ftp", "sftp")
+"""Artifacts at such an address lie where whoever registered the version likes, not in the store."""
 
 
 class RegisteredModel(NamedTuple):
@@ -78,17 +81,23 @@ class ModelRegistry:
         """The local folder of a version, or one file of it; artifacts that are local already are not copied.
 
         Raises:
-            RegistryError: the version or its artifacts are gone.
+            RegistryError: the version or its artifacts are gone, or lie at an address outside of the store.
         """
         try:
             # `models:/` addresses would be looked up in the global store, whatever the arguments say
             address = self._client.get_model_version_download_uri(model.name, model.version)
+            _check_in_store(address)
             whole = f"{address}/{part}" if part else address
             return Path(mlflow.artifacts.download_artifacts(artifact_uri=whole, tracking_uri=self._tracking_uri))
         except (MlflowException, OSError) as error:
             raise RegistryError(
                 f"the artifacts of {model.name} version {model.version} cannot be read ({error}); register it again"
             ) from error
+
+
+def _check_in_store(address: str) -> None:
+    if urlsplit(address).scheme.lower() in _FOREIGN:
+        raise OSError(f"they are at {address}, and no address is fetched")
 
 
 def _registered(found: ModelVersion) -> RegisteredModel:

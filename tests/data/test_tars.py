@@ -60,3 +60,39 @@ def test_a_file_that_is_no_tar_is_refused(tmp_path):
     path.write_bytes(b"no tar at all" * 100)
     with pytest.raises(ShardError, match="not a whole tar"):
         index_tar(path)
+
+
+def add_member(path, name, kind=tarfile.REGTYPE, target=""):
+    """Appends a member that `write_tar` would never write."""
+    with tarfile.open(path, "a") as tar:
+        header = tarfile.TarInfo(name)
+        header.type, header.linkname = kind, target
+        tar.addfile(header)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "target"),
+    [
+        ("a.mp4", tarfile.SYMTYPE, "/etc/passwd"),
+        ("a.mp4", tarfile.SYMTYPE, "c.mp4"),
+        ("a.mp4", tarfile.LNKTYPE, "../../etc/passwd"),
+        ("a.mp4", tarfile.LNKTYPE, "c.mp4"),
+        ("a.mp4", tarfile.CHRTYPE, ""),
+        ("a.mp4", tarfile.BLKTYPE, ""),
+        ("a.mp4", tarfile.FIFOTYPE, ""),
+        ("folder", tarfile.DIRTYPE, ""),
+        ("../a.mp4", tarfile.REGTYPE, ""),
+        ("a/../../b.mp4", tarfile.REGTYPE, ""),
+        ("..", tarfile.REGTYPE, ""),
+        ("/etc/a.mp4", tarfile.REGTYPE, ""),
+    ],
+)
+def test_a_member_that_is_no_plain_file_inside_is_refused(tmp_path, name, kind, target):
+    path = tmp_path / "one.tar"
+    write_tar(path, MEMBERS)
+    before = index_tar(path)
+    add_member(path, "plain.mp4")
+    assert index_tar(path)[:-1] == before
+    add_member(path, name, kind, target)
+    with pytest.raises(ShardError, match="a link, a device, or a name that leads out"):
+        index_tar(path)

@@ -93,7 +93,7 @@ def canary() -> Iterator[Canary]:
 
 
 def test_no_reference_is_fetched_whatever_its_form(client: TestClient, worker: Worker, canary: Canary) -> None:
-    """S4: as a picture by address; webhooks have their own list in test_webhooks."""
+    """S4: as a picture or a model by address; webhooks and the registry have tests of their own."""
     hosts = ["127.0.0.1", "localhost", "127.1", "0x7f000001", "2130706433", "0177.0.0.1", "[::1]", "[::ffff:127.0.0.1]"]
     hosts += ["0.0.0.0", "user@127.0.0.1", "127.0.0.1#@a.org", "127.0.0.1.", "127.0.0.1%2f", "[::]"]
     forms = [f"{scheme}://{host}:{canary.port}/x" for scheme in ("http", "https", "ftp") for host in hosts]
@@ -102,6 +102,9 @@ def test_no_reference_is_fetched_whatever_its_form(client: TestClient, worker: W
     for form in forms:
         reply = client.post("/v1/videos", json={"prompt": "p", "input_reference": {"image_url": form}})
         assert reply.status_code == 400, form
+        for named in (form, f"models:/{form}", f"runs:/{form}"):
+            reply = client.post("/v1/videos", json={"prompt": "p", "model": named})
+            assert (reply.status_code, reply.json()["error"]["code"]) == (400, "model_not_found")
     assert canary.visits == 0
 
 

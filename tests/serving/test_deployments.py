@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 import yaml
+from ray.serve.schema import ServeDeploySchema
 
+from serving.bounded_http import PROXY_ENVIRONMENT
 from serving.config import ServeConfig
 from serving.ingress import Ingress
 from serving.scaling import replicas_of
@@ -13,17 +15,21 @@ from serving.scaling import replicas_of
 INFRA = Path(__file__).parents[2] / "infra"
 
 
-def applications(name: str) -> list[dict[str, Any]]:
-    """The Serve applications that a file deploys."""
+def deployed(name: str) -> dict[str, Any]:
+    """What a file tells Serve."""
     content = yaml.safe_load((INFRA / name).read_text())
     if content.get("kind") == "RayService":
         content = yaml.safe_load(content["spec"]["serveConfigV2"])
-    return content["applications"]
+    return content
 
 
 @pytest.mark.parametrize("name", ["serve.yaml", "rayservice.yaml"])
 def test_its_settings_are_ours(name: str) -> None:
-    (application,) = applications(name)
+    content = deployed(name)
+    proxies = ServeDeploySchema.model_validate(content).controller_options
+    assert proxies is not None
+    assert proxies.runtime_env == {"env_vars": PROXY_ENVIRONMENT}
+    (application,) = content["applications"]
     config = ServeConfig.model_validate(application["args"])
     assert config.keys == "required"
     assert application["import_path"] == "serving.app:build"

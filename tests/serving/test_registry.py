@@ -1,6 +1,7 @@
 """Aliases, versions and folders in a real MLflow store, without touching MLflow's global settings."""
 
 import shutil
+import socket
 from pathlib import Path
 
 import mlflow
@@ -57,3 +58,20 @@ def test_vanished_artifacts_are_reported(store) -> None:
     shutil.rmtree(registry.fetch(found))
     with pytest.raises(RegistryError, match="register it again"):
         registry.fetch(found)
+
+
+@pytest.mark.parametrize("scheme", ["http", "HTTP", "https", "ftp", "sftp"])
+def test_artifacts_at_an_address_are_not_fetched(store, scheme: str) -> None:
+    """S4: who can register a version must not make the server call where they like."""
+    with socket.create_server(("127.0.0.1", 0)) as canary:
+        address = f"{scheme}://127.0.0.1:{canary.getsockname()[1]}/model"
+        name = f"addressed-{scheme}"
+        store.client.create_registered_model(name)
+        made = store.client.create_model_version(name, source=address)
+        store.client.set_registered_model_alias(name, "champion", made.version)
+        registry = ModelRegistry(store.uri)
+        with pytest.raises(RegistryError, match="no address is fetched"):
+            registry.fetch(registry.resolve(name, "champion"))
+        canary.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            canary.accept()

@@ -1,6 +1,6 @@
 """Generated requests against the API's own OpenAPI document: no 5xx, no reply that the document does not describe.
 
-A few of each operation here; `make chaos` sends 5,000.
+A few of each operation here, and a few walks from one operation to the next; `make chaos` sends 5,000.
 """
 
 from typing import Any
@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
+    ignored_auth,
     response_schema_conformance,
     status_code_conformance,
 )
@@ -26,8 +27,9 @@ CHECKS = [
     status_code_conformance,
     content_type_conformance,
     response_schema_conformance,
+    ignored_auth,
 ]
-NUM_OPERATIONS = 31
+NUM_OPERATIONS = 33
 
 
 @pytest.fixture
@@ -61,6 +63,43 @@ def _send(operation: Any, key: str, number: int) -> int:
 
     run()
     return sent
+
+
+def walk(app: FastAPI, config: ServeConfig, number: int, steps: int) -> int:
+    """Goes so many times from one operation to the next, each with what the last replied; returns how often it did."""
+    key = KeyTable(Database(config.database_url)).create("walk").secret
+    headers = {"authorization": f"Bearer {key}"}
+    num_followed = 0
+
+    class Walk(schemathesis.openapi.from_asgi("/openapi.json", app).as_state_machine()):
+        def get_call_kwargs(self, case: schemathesis.Case) -> dict[str, Any]:
+            return {"headers": headers}
+
+        def validate_response(self, response: Any, case: schemathesis.Case, *_: Any, **kwargs: Any) -> None:
+            case.validate_response(response, checks=CHECKS, transport_kwargs=kwargs)
+
+        def step(self, input: Any) -> Any:  # noqa: A002
+            nonlocal num_followed
+            num_followed += input.transition is not None and input.is_applied
+            return super().step(input)
+
+    Walk.run(
+        settings=settings(
+            max_examples=number, stateful_step_count=steps, deadline=None, phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+    )  # fmt: skip
+    return num_followed
+
+
+def test_a_few_walks_from_one_operation_to_the_next(app: FastAPI, config: ServeConfig) -> None:
+    assert walk(app, config, 10, 10) >= 10
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(1800)
+def test_a_hundred_walks(app: FastAPI, config: ServeConfig) -> None:
+    assert walk(app, config, 100, 30) >= 500
 
 
 def test_a_few_requests_of_each_operation(app: FastAPI, config: ServeConfig) -> None:

@@ -1,22 +1,23 @@
-"""Senders that hang: heads that never end, bodies that come a byte at a time, too many of either (S8)."""
+"""Senders that hang, or never end: heads that never end, bodies that come a byte at a time, too many of either (S8)."""
 
 import asyncio
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from serving import request_heads
+from serving import bounded_http
 from serving.api.app import create_app
 from serving.api.bodies import MOST_WAITED_FOR
+from serving.bounded_http import MAX_HEAD_BYTES, BoundedHttp
 from serving.config import ServeConfig
-from serving.request_heads import MAX_HEAD_BYTES, BoundedHeads
 from serving.worker import Worker
 
 SOON_S = 0.3
@@ -24,12 +25,10 @@ A_HEAD = b"POST /v1/videos HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: applicat
 A_BODY = b'{"prompt": "p"}'
 
 
-@pytest.fixture
-def port(config: ServeConfig, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """The port of a real server that waits for nobody longer than `SOON_S`."""
-    monkeypatch.setattr(request_heads, "HEAD_TIMEOUT_S", SOON_S)
-    app = create_app(config.model_copy(update={"body_timeout_s": SOON_S, "max_body_bytes": 100_000}))
-    server = uvicorn.Server(uvicorn.Config(app, http=BoundedHeads, port=0, log_level="critical"))
+@contextmanager
+def served(app: Any) -> Iterator[int]:
+    """The port of a real server, which speaks HTTP as Serve's proxy does."""
+    server = uvicorn.Server(uvicorn.Config(app, http=BoundedHttp, port=0, log_level="critical", lifespan="off"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -39,12 +38,26 @@ def port(config: ServeConfig, worker: Worker, monkeypatch: pytest.MonkeyPatch) -
     thread.join()
 
 
+@pytest.fixture
+def port(config: ServeConfig, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The port of a server of ours that waits for nobody longer than `SOON_S`."""
+    monkeypatch.setattr(bounded_http, "HEAD_TIMEOUT_S", SOON_S)
+    with served(create_app(config.model_copy(update={"body_timeout_s": SOON_S, "max_body_bytes": 100_000}))) as port:
+        yield port
+
+
 def said_to(port: int, first: bytes, *, drip: bytes = b"") -> bytes:
     """All that a sender hears until the server hangs up; after its first words it sends a drip now and then."""
-    heard = b""
-    with socket.create_connection(("127.0.0.1", port)) as sender, suppress(ConnectionError):
-        sender.settimeout(SOON_S / 10)
+    with socket.create_connection(("127.0.0.1", port)) as sender:
         sender.sendall(first)
+        return heard_by(sender, drip)
+
+
+def heard_by(sender: socket.socket, drip: bytes) -> bytes:
+    """All that comes until the server hangs up."""
+    heard = b""
+    sender.settimeout(SOON_S / 10)
+    with suppress(ConnectionError):
         while True:
             try:
                 piece = sender.recv(65_536)
@@ -84,10 +97,13 @@ def test_a_head_that_does_not_end_is_cut(port: int, first: bytes, drip: bytes) -
 
 
 @pytest.mark.timeout(60)
-def test_the_next_head_of_a_connection_has_as_long(port: int) -> None:
-    whole = b"GET /v1/videos HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
-    heard = said_to(port, whole + whole + b"GET /", drip=b"x")
-    assert heard.count(b"HTTP/1.1 200 OK") == 2
+def test_the_next_head_of_a_connection_must_end_too(port: int) -> None:
+    connection = HTTPConnection("127.0.0.1", port)
+    for _ in range(2):
+        connection.request("GET", "/v1/videos")
+        assert connection.getresponse().read()
+    connection.sock.sendall(b"GET /")
+    assert heard_by(connection.sock, b"x") == b""
 
 
 @pytest.mark.timeout(60)
@@ -101,7 +117,7 @@ def test_who_goes_on_sending_after_the_answer_is_cut(port: int, path: bytes) -> 
 
 @pytest.mark.parametrize("begin", [b"x-long: ", b"transfer-encoding: chunked\r\n\r\n0\r\nx-trailer: "])
 def test_a_head_or_trailer_without_end_is_cut_off(port: int, monkeypatch: pytest.MonkeyPatch, begin: bytes) -> None:
-    monkeypatch.setattr(request_heads, "HEAD_TIMEOUT_S", 3600)
+    monkeypatch.setattr(bounded_http, "HEAD_TIMEOUT_S", 3600)
     with pytest.raises(ConnectionError):
         flood(port, A_HEAD + begin, 200 * MAX_HEAD_BYTES)
 
@@ -116,12 +132,30 @@ def test_a_large_body_is_no_large_head(port: int) -> None:
         assert said_to(port, A_HEAD + close + framed).startswith(b"HTTP/1.1 200 OK")
 
 
+def test_a_body_is_read_no_faster_than_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Serve's proxy takes what comes at once, as this application does, and would hold all of it."""
+    monkeypatch.setattr(bounded_http, "BODY_BYTES_PER_S", 100_000)
+    taken = []
+
+    async def swallow(_scope: Any, receive: Any, _send: Any) -> None:
+        while (message := await receive())["type"] != "http.disconnect":
+            taken.append(len(message["body"]))
+
+    with served(swallow) as port, socket.create_connection(("127.0.0.1", port)) as sender:
+        sender.settimeout(1)
+        sender.sendall(A_HEAD + b"transfer-encoding: chunked\r\n\r\n4000000\r\n")
+        with pytest.raises(TimeoutError):
+            sender.sendall(b"x" * 0x4000000)
+        assert 0 < sum(taken) < 2**20
+        monkeypatch.undo()  # it has to read all that is on its way before it sees that the sender has gone
+
+
 def test_serve_s_proxy_would_take_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("uvicorn.config.HTTP_PROTOCOLS", dict(uvicorn.config.HTTP_PROTOCOLS))
-    assert request_heads.install() == []
+    assert bounded_http.install() == []
     config = uvicorn.Config(FastAPI())
     config.load()
-    assert config.http_protocol_class is BoundedHeads
+    assert config.http_protocol_class is BoundedHttp
 
 
 def test_when_too_many_bodies_hang_the_oldest_must_go(config: ServeConfig, worker: Worker) -> None:

@@ -1,28 +1,63 @@
-"""Request heads on their way in, bounded in time and size: uvicorn waits for them for ever and keeps all that comes.
+"""HTTP as Serve's proxy should speak it: heads bounded in time and size, bodies no faster than they are passed on.
 
-Serve's proxy reads them, before anything of ours is asked; the setting below makes it call `install` when it starts.
+uvicorn waits for a head for ever and keeps all of it; Serve's proxy takes a body as fast as it comes and holds what the
+ingress has not yet seen. The setting below makes the proxy call `install` when it starts.
 """
 
-from asyncio import TimerHandle, Transport
+from asyncio import AbstractEventLoop, TimerHandle, Transport
 
 import uvicorn.config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_TIMEOUT_S = 20.0
 MAX_HEAD_BYTES = 65_536  # as much as h11, uvicorn's other parser, allows
-PROXY_ENVIRONMENT = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.request_heads.install"}
+BODY_BYTES_PER_S = 16 * 2**20
+PROXY_ENVIRONMENT = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.bounded_http.install"}
 
 
-class BoundedHeads(HttpToolsProtocol):
+class PacedFlow(FlowControl):
+    """Flow control that can hold a sender back for a while, whatever the application says."""
+
+    def __init__(self, transport: Transport, loop: AbstractEventLoop) -> None:
+        super().__init__(transport)
+        self._loop = loop
+        self._is_held = False
+        self._is_wanted = False
+
+    def hold(self, pause_s: float) -> None:
+        """Reads nothing for so long."""
+        self.pause_reading()
+        if not self._is_held:
+            self._is_held = True
+            self._loop.call_later(pause_s, self._release)
+
+    def resume_reading(self) -> None:
+        """Reads on, once the pause is over."""
+        self._is_wanted = self._is_held
+        if not self._is_held:
+            super().resume_reading()
+
+    def _release(self) -> None:
+        self._is_held = False
+        if self._is_wanted and not self._transport.is_closing():
+            self.resume_reading()
+
+
+class BoundedHttp(HttpToolsProtocol):
     """HTTP as uvicorn speaks it; a connection whose next head is late or too large is closed without a word."""
 
     _due: TimerHandle | None = None
     _num_idle_bytes = 0
     """What came since a head was whole or a piece of a body was there: an unfinished head, or trailers."""
 
+    _num_body_bytes = 0
+    """Of the piece that is being read."""
+
     def connection_made(self, transport: Transport) -> None:
         """A client is there, and says nothing yet."""
         super().connection_made(transport)
+        self.flow: PacedFlow = PacedFlow(transport, self.loop)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -31,11 +66,14 @@ class BoundedHeads(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Takes what came, unless a head has grown too large."""
+        """Takes what came, unless a head has grown too large; waits as long as a body of that size should take."""
         self._num_idle_bytes += len(data)
+        self._num_body_bytes = 0
         super().data_received(data)
         if self._num_idle_bytes > MAX_HEAD_BYTES:
             self.transport.close()
+        elif self._num_body_bytes and not self.transport.is_closing():
+            self.flow.hold(self._num_body_bytes / BODY_BYTES_PER_S)
 
     def on_message_begin(self) -> None:
         """The first byte of a head has come."""
@@ -50,6 +88,7 @@ class BoundedHeads(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """A piece of the body has come; how many may is for the API to say."""
         self._num_idle_bytes = 0
+        self._num_body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -75,6 +114,6 @@ class BoundedHeads(HttpToolsProtocol):
 
 
 def install() -> list[object]:
-    """Makes every server that starts in this process bound its heads; no middleware, which Serve asks for."""
-    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{BoundedHeads.__name__}"
+    """Makes every server that starts in this process speak it; no middleware, which Serve asks for."""
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{BoundedHttp.__name__}"
     return []
