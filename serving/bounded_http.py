@@ -57,7 +57,7 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:
         """A client is there, and says nothing yet."""
         super().connection_made(transport)
-        self.flow: PacedFlow = PacedFlow(transport, self.loop)
+        self.flow = self._pace = PacedFlow(transport, self.loop)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -73,7 +73,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self._num_idle_bytes > MAX_HEAD_BYTES:
             self.transport.close()
         elif self._num_body_bytes and not self.transport.is_closing():
-            self.flow.hold(self._num_body_bytes / BODY_BYTES_PER_S)
+            self._pace.hold(self._num_body_bytes / BODY_BYTES_PER_S)
 
     def on_message_begin(self) -> None:
         """The first byte of a head has come."""

@@ -78,11 +78,11 @@ def inspect(path: Path, authority: bytes | None) -> Verdict:
         raise ConfigError(f"{path} is no file")
     try:
         reader = c2pa.Reader.try_create(path, context=_context(authority))
-    except c2pa.C2paError as error:
+        manifest = reader.get_active_manifest() or {} if reader else {}
+    except (c2pa.C2paError, KeyError) as error:  # a KeyError when the claim calls a manifest active that is not there
         return Verdict("Invalid", (str(error),))
     if reader is None:
         return Verdict("Absent")
-    manifest = reader.get_active_manifest() or {}
     results = (reader.get_validation_results() or {}).get("activeManifest", {})
     assertions = {entry["label"]: entry["data"] for entry in manifest.get("assertions", [])}
     return Verdict(
