@@ -34,6 +34,12 @@ class ShotPlan:
     yaw_rad: float
     backdrop: float
     light_rad: float
+    second_colour: str | None = None
+    """Of a group's second member, where it is not like the others: no film shows such a group."""
+
+    def colour_of(self, member: int) -> str:
+        """The colour of one member of the group, counted from 0."""
+        return self.second_colour if member == 1 and self.second_colour else self.attributes.colour
 
     @property
     def solid(self) -> Solid:

@@ -112,7 +112,7 @@ class Tabletop:
             shown = solid == plan.solid
             for member in range(len(solid.places_m)):
                 geom = model.geom(geom_name(solid, member))
-                geom.rgba = (*COLOURS_RGB[plan.attributes.colour], float(shown))  # alpha 0 is not drawn at all
+                geom.rgba = (*COLOURS_RGB[plan.colour_of(member)], float(shown))  # alpha 0 is not drawn at all
                 geom.contype = int(shown)
         model.geom("floor").matid = model.material(plan.attributes.floor).id
         model.mat_rgba[model.material("wall").id, :3] = plan.backdrop
