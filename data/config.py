@@ -17,6 +17,7 @@ class ShotConfig(Config):
 
 
 PIXEL_FORMAT = "yuv444p"  # small clips: halved chroma would lose a small object's colour
+IPRATIO = 1.4  # x264's own: another makes other clips
 
 
 class IngestConfig(Config):

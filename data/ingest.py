@@ -11,7 +11,7 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from data.config import PIXEL_FORMAT, IngestConfig
+from data.config import IPRATIO, PIXEL_FORMAT, IngestConfig
 from data.normalize import Normalizer
 from data.probe import FactsCollector, MediaLimits, open_untrusted
 from data.records import ClipRecord, SourceFacts, SourceRecord
@@ -113,7 +113,9 @@ class _Ingest:
             ]
         )
         path = self._clips_dir / f"{clip_id}.mp4"
-        write_mp4(path, window.frames, self._config.fps, crf=self._config.crf, pixel_format=PIXEL_FORMAT)
+        write_mp4(
+            path, window.frames, self._config.fps, crf=self._config.crf, ipratio=IPRATIO, pixel_format=PIXEL_FORMAT
+        )
         content = path.read_bytes()
         return ClipRecord(
             clip_id=clip_id,

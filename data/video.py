@@ -158,9 +158,13 @@ def write_mp4(
     fps: Fraction | float,
     *,
     crf: int = 16,
+    ipratio: float = 2.0,
     pixel_format: str = "yuv420p",
 ) -> None:
     """Writes uint8 T H W C frames as H.264 in MP4 at exactly `fps`: atomic, same frames same bytes.
+
+    `ipratio` says how much finer than the rest the first frame is quantised, which may be a picture that somebody gave;
+    x264's own 1.4 costs it 0.7 dB and saves one byte in a hundred (decision 0019).
 
     Raises:
         ConfigError: the array is not uint8 T H W 3, the rate is not positive, or a size is odd and the pixel
@@ -169,7 +173,7 @@ def write_mp4(
     rate = Fraction(fps).limit_denominator(_MAX_FPS_DENOMINATOR)
     _check_writable(frames, rate, pixel_format)
     with replacing(path) as partial:
-        _encode(partial, frames, rate, crf, pixel_format)
+        _encode(partial, frames, rate, {"crf": str(crf), "x264-params": f"ipratio={ipratio}"}, pixel_format)
 
 
 def _check_writable(frames: np.ndarray, rate: Fraction, pixel_format: str) -> None:
@@ -182,11 +186,11 @@ def _check_writable(frames: np.ndarray, rate: Fraction, pixel_format: str) -> No
         raise ConfigError(f"{width}x{height} is odd, which {pixel_format} cannot hold; use even sizes or yuv444p")
 
 
-def _encode(path: Path, frames: np.ndarray, rate: Fraction, crf: int, pixel_format: str) -> None:
+def _encode(path: Path, frames: np.ndarray, rate: Fraction, quality: dict[str, str], pixel_format: str) -> None:
     container_options = {"movflags": "+faststart", "fflags": "+bitexact"}
     # One thread: x264's rate control depends on how many frames are in flight. No macroblock tree: its assembly
     # reads memory that was never set, so the same small frames gave other bytes from call to call.
-    codec_options = {"crf": str(crf), "preset": "veryfast", "threads": "1", "mbtree": "0", "flags": "+bitexact"}
+    codec_options = quality | {"preset": "veryfast", "threads": "1", "mbtree": "0", "flags": "+bitexact"}
     with av.open(str(path), mode="w", format="mp4", container_options=container_options) as container:
         stream = container.add_stream("libx264", rate=rate, options=codec_options)
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pixel_format

@@ -58,6 +58,16 @@ def test_no_generation_is_darker_than_the_one_before(tmp_path: Path):
     assert np.abs(drift).max() < 0.3, drift
 
 
+def test_the_first_frame_is_kept_better_than_the_rest(tmp_path: Path):
+    frames = np.random.default_rng(0).integers(0, 256, (1, 48, 48, 3), dtype=np.uint8).repeat(6, axis=0)
+    frames = np.stack([np.roll(frame, 3 * index, axis=1) for index, frame in enumerate(frames)])
+    errors = {}
+    for ipratio in (1.4, 2.0):
+        write_mp4(tmp_path / "a.mp4", frames, 8, ipratio=ipratio, pixel_format="yuv444p")
+        errors[ipratio] = np.square(read_frames(tmp_path / "a.mp4")[0].astype(float) - frames[0]).mean()
+    assert errors[2.0] < 0.8 * errors[1.4]
+
+
 def test_same_frames_give_the_same_bytes_and_no_partial_stays(tmp_path: Path):
     # A smooth pan makes x264 look ahead, and the memory it gets is stirred: unset memory once leaked into the bytes.
     rng = np.random.default_rng(0)
