@@ -1,24 +1,46 @@
-"""Editing without inversion: a video moves along the difference of what two prompts ask for.
+"""Editing without inversion: a video moves along the difference of two prompts, where the first one describes it.
 
-Source: FlowEdit (arXiv 2412.08629).
+Source: FlowEdit (arXiv 2412.08629); to leave alone what the source text does not describe is our own (decision 0019).
 """
 
 from collections.abc import Generator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
 
 from model.diffusion import add_noise
 from model.guidance import Guidance, guided
 from model.sampling import SamplingProgress, Start, Velocity
 
+REGION_LEVEL = 0.5
+"""The noise level at which texts are compared: what is there still shows, and a text still says something of it."""
+REGION_SLACK = 0.1
+"""How much worse than the shared words the source text may explain what it describes, in variances of the latents."""
+REGION_CELLS = 3
+"""Cells on each side over which that is averaged: one alone is soon taken for another."""
+
+
+class EditTexts(NamedTuple):
+    """The network under the text that is asked for, under that of what is there, and under what both say."""
+
+    target: Velocity
+    source: Velocity
+    shared: Velocity
+
+
+def shared_words(source: str, target: str) -> str:
+    """The words of the source text that the target text has too, in their order."""
+    words = {word.strip(",.") for word in target.split()}
+    return " ".join(word for word in source.split() if word.strip(",.") in words)
+
 
 @torch.no_grad()
 def flow_edit(
-    target: Velocity,
-    source: Velocity,
+    texts: EditTexts,
     start: Start,
     noise: Float[Tensor, "b c t h w"],
     sigmas: Sequence[float],
@@ -29,15 +51,35 @@ def flow_edit(
     The source is guided as the target is; to guide it less, as the paper does, moves what should stay.
     """
     original = start.latents.to(noise).expand_as(noise)
-    edited = original.clone()
+    edited, region = original.clone(), described(texts, original, noise)
     for step, (sigma, following) in enumerate(pairwise(sigmas), start=1):
         moves = (start.strength >= sigma).to(noise)
         if bool(moves.any()):
             levels = torch.full((len(noise), noise.shape[2]), sigma)
             noisy = add_noise(original, noise, levels)
             moved = edited + noisy - original
-            towards = guided(lambda c, x=moved, s=levels: target(x, s, c), guidances, sigma)
-            away = guided(lambda c, x=noisy, s=levels: source(x, s, c), guidances, sigma)
-            edited = edited + (following - sigma) * moves[:, None, None] * (towards - away)
+            towards = guided(lambda c, x=moved, s=levels: texts.target(x, s, c), guidances, sigma)
+            away = guided(lambda c, x=noisy, s=levels: texts.source(x, s, c), guidances, sigma)
+            edited = edited + (following - sigma) * moves[:, None, None] * region * (towards - away)
         yield SamplingProgress(step, len(sigmas) - 1)
     return edited
+
+
+def described(
+    texts: EditTexts, latents: Float[Tensor, "b c t h w"], noise: Float[Tensor, "b c t h w"]
+) -> Bool[Tensor, "b 1 t h w"]:
+    """The cells that the source text describes: all but those that the shared words alone explain better.
+
+    Those are, for example, the cells of an object of another colour than the one to change. A text explains a cell as
+    well as the velocity under it meets the true one, halfway to the noise and halfway to its opposite.
+    """
+    levels = torch.full((len(noise), noise.shape[2]), REGION_LEVEL)
+
+    def error(velocity: Velocity) -> Tensor:
+        ways = [(add_noise(latents, way, levels), way - latents) for way in (noise, -noise)]
+        return torch.stack([(velocity(noisy, levels, "full") - true).square().mean(1) for noisy, true in ways]).mean(0)
+
+    lead = functional.avg_pool2d(
+        error(texts.shared) - error(texts.source), REGION_CELLS, 1, REGION_CELLS // 2, count_include_pad=False
+    )
+    return (lead > -REGION_SLACK)[:, None]

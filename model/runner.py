@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from model.errors import ConfigError
-from model.flow_edit import flow_edit
+from model.flow_edit import EditTexts, flow_edit, shared_words
 from model.guidance import ClassifierFreeGuidance, Guidance, HistoryGuidance, ZeroStarGuidance
 from model.plan import Plan, Script, Task, Video
 from model.sampling import SamplingOptions, SamplingProgress, Velocity, sample, seeded_noise, sigma_schedule
@@ -99,10 +99,14 @@ class TaskRunner:
         sigmas, guidances = self.sigmas(options), self.guidances(options, plan.guidance_scale)
         velocity = self.velocity([plan.script] * len(seeds), options.negative_prompt)
         if plan.source_prompt is not None and plan.start is not None:
-            source = self.velocity([Script.of(plan.source_prompt, 1)] * len(seeds), options.negative_prompt)
             if options.solver != "euler":
                 raise ConfigError(f"solver={options.solver!r} is not for edits from a source prompt; use euler")
-            sampler = flow_edit(velocity, source, plan.start, noise, sigmas, guidances)
+            shared = shared_words(plan.source_prompt, " ".join(plan.script.prompts))
+            source, neutral = (
+                self.velocity([Script.of(text, 1)] * len(seeds), options.negative_prompt)
+                for text in (plan.source_prompt, shared)
+            )
+            sampler = flow_edit(EditTexts(velocity, source, neutral), plan.start, noise, sigmas, guidances)
         else:
             shifts = ring_shifts(len(sigmas), plan.grid.num_frames) if plan.is_ring else None
             sampler = sample(velocity, noise, sigmas, guidances, plan.start, solver=options.solver, shifts=shifts)
