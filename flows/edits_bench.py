@@ -1,66 +1,24 @@
 """Every edit through the endpoint, on clips that the served model never saw: what is given stays, seams do not show."""
 
-import io
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import httpx
 import numpy as np
-from PIL import Image
 
-from data.video import read_frames, write_mp4
 from flows.bench import Measurement
+from flows.bench_endpoint import Endpoint, png_of, size_of
+from flows.bench_rows import at_least_share, at_most
+from flows.bench_studio import Studio
 from flows.load_bench import running_server
 from flows.starter_run import starter_run
-from flows.task_bench import HUES, Scene, Studio, other_colour
-from training.coherence import colour_mask
-from training.seams import centroids, cross_fade, cross_fade_likeness
+from flows.video_measures import distance_px, has_outlier, is_recoloured, psnr_db, step_ratio, turns_once
+from training.seams import cross_fade, cross_fade_likeness, dissolve, mix_likeness
 
 NUM_CLIPS = 12
-EXACT_DB, SEAM_LIMIT, POSITION_PX = 40.0, 1.5, 2.0
-FPS = 8.0
-
-
-class Endpoint:
-    """A running server: clips in, clips out, as files."""
-
-    def __init__(self, url: str, folder: Path) -> None:
-        self._client = httpx.Client(base_url=url, timeout=60, trust_env=False)
-        self._folder = folder
-
-    def make(self, route: str, fields: dict[str, Any], **files: bytes) -> np.ndarray:
-        """The frames of the video that a route makes of these fields and files.
-
-        Raises:
-            httpx.HTTPStatusError: the request was refused; RuntimeError: the job failed.
-        """
-        given = {name: (name, content) for name, content in files.items()}
-        body: dict[str, Any] = {"data": fields, "files": given} if given else {"json": fields}
-        made = self._checked(self._client.post(route, **body))
-        while made["status"] not in ("completed", "failed"):
-            time.sleep(0.1)
-            made = self._checked(self._client.get(f"/videos/{made['id']}"))
-        if made["status"] == "failed":
-            raise RuntimeError(f"{route} failed: {made['error']}")
-        path = self._folder / "got.mp4"
-        path.write_bytes(self._client.get(f"/videos/{made['id']}/content").content)
-        return read_frames(path)
-
-    def upload(self, frames: np.ndarray) -> tuple[bytes, np.ndarray]:
-        """A clip as a file, and the frames that the file holds."""
-        path = self._folder / "given.mp4"
-        write_mp4(path, frames, FPS)
-        return path.read_bytes(), read_frames(path)
-
-    @staticmethod
-    def _checked(reply: httpx.Response) -> dict[str, Any]:
-        reply.raise_for_status()
-        return reply.json()
+EXACT_DB, SEAM_LIMIT, POSITION_PX, LIKENESS_LIMIT = 40.0, 1.5, 2.0, 0.5
 
 
 def edits() -> dict[str, Measurement]:
@@ -72,7 +30,7 @@ def edits() -> dict[str, Measurement]:
         server = stack.enter_context(running_server(folder / "run", place.pipeline, num_cpus=2.0))
         endpoint = Endpoint(server.base_url, folder)
         rows: dict[str, Measurement] = {}
-        for measure in (extension, animation, loops, joins, blends, recolouring):
+        for measure in (extension, animation, loops, joins, blends, recolouring, one_of_two):
             rows |= measure(studio, endpoint)
     return rows
 
@@ -82,7 +40,7 @@ def extension(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
     exact: list[float] = []
     seams: list[float] = []
     chained: list[float] = []
-    for seed, scene in enumerate(studio.sliding()[:NUM_CLIPS]):
+    for seed, scene in enumerate(studio.sliding(NUM_CLIPS)):
         content, given = endpoint.upload(scene.video[:8])
         fields = {"prompt": scene.prompt, "seconds": "1", "seed": seed}
         made = endpoint.make("/videos/extensions", fields, video=content)
@@ -97,13 +55,17 @@ def extension(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
 
 
 def animation(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
-    """A picture that begins a video."""
-    exact = []
+    """A picture that begins a video; naively, a plain video of the prompt."""
+    exact: list[float] = []
+    plain: list[float] = []
     for seed, scene in enumerate(studio.scenes[:NUM_CLIPS]):
         picture = scene.video[0]
         fields = {"prompt": scene.prompt, "seconds": "2", "seed": seed, "size": size_of(scene.video)}
         exact.append(psnr_db(endpoint.make("/videos", fields, input_reference=png_of(picture))[0], picture))
-    return {"animation": _exact("the first frame of an animation, after decoding", exact)}
+        plain.append(psnr_db(endpoint.make("/videos", fields)[0], picture))
+    row = _exact("the first frame of an animation, after decoding", exact)
+    naive = {"peer": round(min(plain), 2), "peer_name": "a plain video of the prompt"}
+    return {"animation": row.model_copy(update=naive)}
 
 
 def loops(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
@@ -111,7 +73,7 @@ def loops(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
     seams: list[float] = []
     plain: list[float] = []
     outliers = 0
-    for seed, scene in enumerate([scene for scene in studio.scenes if scene.can_close][:NUM_CLIPS]):
+    for seed, scene in enumerate(studio.closing(NUM_CLIPS)):
         fields = {"prompt": scene.prompt, "seconds": "2", "seed": seed, "size": size_of(scene.video)}
         made = endpoint.make("/videos/loops", fields)
         seams.append(step_ratio(np.concatenate([made, made]), len(made)))
@@ -133,7 +95,7 @@ def joins(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
     seams: list[float] = []
     faded: list[float] = []
     likeness: list[float] = []
-    for seed, scene in enumerate(studio.sliding()[:NUM_CLIPS]):
+    for seed, scene in enumerate(studio.sliding(NUM_CLIPS)):
         (first, before), (second, after) = (endpoint.upload(part) for part in (scene.video[:4], scene.video[12:]))
         fields = {"prompt": scene.prompt, "seconds": "1", "seed": seed}
         made = endpoint.make("/videos/joins", fields, video=first, second_video=second)
@@ -142,104 +104,86 @@ def joins(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
         fade = np.concatenate([before, cross_fade(before, after, 8), after])
         faded.append(max(step_ratio(fade, 4), step_ratio(fade, 12)))
         likeness.append(cross_fade_likeness(made, 4, 12))
-    share = median(likeness)
+    what = "share of a join's middle that a cross-fade explains, median"
     return {
         "join ends": _exact("both ends of a join, after decoding", exact),
         "join seams": _seam("the worse of a join's seams", seams, faded, "cross-fade"),
-        "join likeness": Measurement(
-            what="share of a join's middle that a cross-fade explains, median", ours=round(share, 3), unit="",
-            goal="at most 0.5", holds=share <= 0.5,
-        ),
-    }  # fmt: skip
+        "join likeness": at_most(what, median(likeness), LIKENESS_LIMIT, 1.0, "cross-fade"),
+    }
 
 
 def blends(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
-    """One video that becomes another: how often the second's colour only ever gains on the first's."""
-    pairs = [
-        (one, other)
-        for one, other in zip(studio.scenes, studio.scenes[1:], strict=False)
-        if one.attributes["colour"] != other.attributes["colour"]
-    ][:NUM_CLIPS]
-    steady = 0
-    for seed, (one, other) in enumerate(pairs):
+    """One video that becomes another, in one object that turns; naively, a cross-fade, which shows both at once."""
+    steady: list[bool] = []
+    faded: list[bool] = []
+    likeness: list[float] = []
+    couples = studio.couples(NUM_CLIPS)
+    for seed, (one, other) in enumerate(couples):
         fields = {"prompt": one.prompt, "second_prompt": other.prompt, "seed": seed}
-        (first, _), (second, _) = endpoint.upload(one.video), endpoint.upload(other.video)
+        (first, before), (second, after) = endpoint.upload(one.video), endpoint.upload(other.video)
         made = endpoint.make("/videos/blends", fields, video=first, second_video=second)
-        share = colour_share(made, one.attributes["colour"], other.attributes["colour"])
-        smooth = np.convolve(share, np.ones(4) / 4, mode="valid")
-        steady += bool((np.diff(smooth) > -0.1).all() and share[0] < 0.5 < share[-1])
+        steady.append(turns_once(made, one.colour, other.colour))
+        faded.append(turns_once(dissolve(before, after), one.colour, other.colour))
+        middle = slice(len(made) // 4, -(len(made) // 4))
+        likeness.append(mix_likeness(made[middle], before[middle], after[middle]))
+    what = "share of a blend's middle that a cross-fade explains, median"
     return {
-        "blend": _share(f"blends of {len(pairs)} that turn one way only", steady / len(pairs)),
+        "blend": at_least_share(f"blends of {len(couples)} that turn one way only", steady, faded, "cross-fade"),
+        "blend likeness": at_most(what, median(likeness), LIKENESS_LIMIT, 1.0, "cross-fade"),
     }
 
 
 def recolouring(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
     """An object's colour changed by prompt, where it is kept; naively, a plain video of the new prompt."""
     seen: list[bool] = []
+    plainly: list[bool] = []
     moved: list[float] = []
     moved_naively: list[float] = []
     singles = [scene for scene in studio.scenes if scene.attributes.get("count", "one") == "one"][:NUM_CLIPS]
     for seed, scene in enumerate(singles):
-        target = other_colour(scene)
+        target = scene.other_colour
         content, given = endpoint.upload(scene.video)
         fields = {"prompt": scene.recoloured(target), "seed": seed}
         made = endpoint.make("/videos/edits", fields | {"source_prompt": scene.prompt}, video=content)
         plain = endpoint.make("/videos", fields | {"seconds": "2", "size": size_of(given)})
-        seen.append(studio.probe.read([made])[0]["colour"] == target)
-        moved.append(distance_px(scene, given, made, target))
-        moved_naively.append(distance_px(scene, given, plain, target))
-    mine, theirs = float(np.nanmedian(moved)), float(np.nanmedian(moved_naively))
+        seen.append(studio.sees(made, colour=target))
+        plainly.append(studio.sees(plain, colour=target))
+        moved.append(distance_px(given, made, scene.colour, target))
+        moved_naively.append(distance_px(given, plain, scene.colour, target))
+    peer = "a plain video of the new prompt"
+    what = "how far the recoloured object lies from where it was, median"
     return {
-        "recolour": _share(f"recoloured objects of {len(seen)} that the probe sees so", float(np.mean(seen))),
-        "recolour place": Measurement(
-            what="how far the recoloured object lies from where it was, median", ours=round(mine, 2), unit="px",
-            peer=round(theirs, 2), peer_name="a plain video of the new prompt", goal=f"at most {POSITION_PX:g} px",
-            holds=mine <= POSITION_PX,
-        ),
-    }  # fmt: skip
+        "recolour": at_least_share(f"recoloured objects of {len(seen)} that the probe sees so", seen, plainly, peer),
+        "recolour place": at_most(what, median(moved), POSITION_PX, median(moved_naively), peer, unit="px"),
+    }
 
 
-def psnr_db(made: np.ndarray, given: np.ndarray) -> float:
-    """PSNR of 8-bit pictures."""
-    error = np.square(made.astype(np.float64) - given).mean()
-    return float(10 * np.log10(255**2 / max(error, 1e-9)))
-
-
-def step_ratio(video: np.ndarray, seam: int) -> float:
-    """The frame difference at a seam over the median of all others."""
-    steps = np.abs(np.diff(video.astype(np.float64), axis=0)).mean(axis=(1, 2, 3))
-    return float(steps[seam - 1] / max(float(np.median(np.delete(steps, seam - 1))), 1e-6))
-
-
-def has_outlier(video: np.ndarray) -> bool:
-    """Whether one step between frames is far larger than all those of a third of the video: a seam that shows."""
-    steps = np.abs(np.diff(video.astype(np.float64), axis=0)).mean(axis=(1, 2, 3))
-    third = len(video) // 3
-    return bool(steps.max() > SEAM_LIMIT * steps[: third - 1].max())
-
-
-def colour_share(video: np.ndarray, colour: str, target: str) -> np.ndarray:
-    """The share of the target colour in what shows either colour, by frame."""
-    areas = np.array([[colour_mask(frame, name, HUES).sum() for name in (colour, target)] for frame in video])
-    return areas[:, 1] / np.maximum(areas.sum(axis=1), 1)
-
-
-def distance_px(scene: Scene, given: np.ndarray, made: np.ndarray, target: str) -> float:
-    """The median distance over time between the object in the given clip and, in its new colour, in the made one."""
-    before, after = centroids(given, scene.attributes["colour"], HUES), centroids(made, target, HUES)
-    return float(np.nanmedian(np.linalg.norm(after - before, axis=1)))
-
-
-def png_of(picture: np.ndarray) -> bytes:
-    """A picture as a PNG file."""
-    content = io.BytesIO()
-    Image.fromarray(picture).save(content, format="PNG")
-    return content.getvalue()
-
-
-def size_of(video: np.ndarray) -> str:
-    """As the wire has it."""
-    return f"{video.shape[2]}x{video.shape[1]}"
+def one_of_two(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
+    """One of two objects recoloured, the other left alone; naively, SDEdit: the video noised and made again."""
+    changed: dict[str, list[bool]] = {"ours": [], "SDEdit": []}
+    other: dict[str, list[float]] = {"ours": [], "SDEdit": []}
+    own: dict[str, list[float]] = {"ours": [], "SDEdit": []}
+    for seed, scene in enumerate(studio.pairs(NUM_CLIPS)):
+        target = scene.other_colour
+        content, given = endpoint.upload(scene.video)
+        fields = {"prompt": scene.recoloured(target), "seed": seed}
+        for name, source in (("ours", {"source_prompt": scene.prompt}), ("SDEdit", {})):
+            made = endpoint.make("/videos/edits", fields | source, video=content)
+            changed[name].append(is_recoloured(given, made, scene.colour, target))
+            other[name].append(distance_px(given, made, scene.second_colour, scene.second_colour))
+            own[name].append(distance_px(given, made, scene.colour, target))
+    kept = {name: [distance <= POSITION_PX for distance in distances] for name, distances in other.items()}
+    num, where = len(changed["ours"]), "lies from where it was, median"
+    rows = {}
+    for row, what, shares in (
+        ("recolour", f"pairs of {num} whose one object takes the new colour", changed),
+        ("kept", f"pairs of {num} whose other object stays within 2 px", kept),
+    ):
+        rows[row] = at_least_share(what, shares["ours"], shares["SDEdit"], "SDEdit")
+    for row, what, found in (("untouched", "other", other), ("place", "recoloured", own)):
+        mine, naive = median(found["ours"]), median(found["SDEdit"])
+        rows[row] = at_most(f"how far a pair's {what} object {where}", mine, POSITION_PX, naive, "SDEdit", unit="px")
+    return {f"pair {name}": row for name, row in rows.items()}
 
 
 def _exact(what: str, values: Sequence[float]) -> Measurement:
@@ -255,9 +199,3 @@ def _seam(what: str, ours: Sequence[float], theirs: Sequence[float], peer: str) 
         what=f"frame difference at {what} over the clip's median, median of {len(ours)}", ours=round(mine, 3), unit="x",
         peer=round(median(theirs), 3), peer_name=peer, goal=f"at most {SEAM_LIMIT:g}x", holds=mine <= SEAM_LIMIT,
     )  # fmt: skip
-
-
-def _share(what: str, ours: float, goal: float = 0.8) -> Measurement:
-    return Measurement(
-        what=what, ours=round(100 * ours, 1), unit="%", goal=f"at least {100 * goal:.0f} %", holds=ours >= goal
-    )

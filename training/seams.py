@@ -74,19 +74,31 @@ def cross_fade(first: np.ndarray, second: np.ndarray, num_frames: int) -> np.nda
     return np.round((1 - weights) * first[-1] + weights * second[0]).astype(np.uint8)
 
 
-def cross_fade_likeness(video: np.ndarray, begin: int, end: int) -> float:
-    """How much of the frames `begin` to `end` a mix of the frames around them explains, 0 to 1 (a cross-fade: 1).
+def dissolve(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The naive blend of two videos of one shape: a cross-fade over their whole length."""
+    weights = np.linspace(0, 1, len(first))[:, None, None, None]
+    return np.round((1 - weights) * first + weights * second).astype(np.uint8)
 
-    Each frame is fitted by the best mix of the last frame before and the first after; what counts is the share of
-    its difference from the nearer of the two that this removes.
+
+def cross_fade_likeness(video: np.ndarray, begin: int, end: int) -> float:
+    """How much of the frames `begin` to `end` a mix of the frames around them explains, 0 to 1 (a cross-fade: 1)."""
+    between = video[begin:end]
+    before, after = (np.broadcast_to(frame, between.shape) for frame in (video[begin - 1], video[end]))
+    return mix_likeness(between, before, after)
+
+
+def mix_likeness(video: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+    """How much of a video mixes of two others, frame by frame, explain: 0 to 1.
+
+    Each frame is fitted by the best mix of theirs; what counts is the share of its difference from the nearer of the
+    two that this removes.
     """
-    before, after = video[begin - 1].astype(np.float64).ravel(), video[end].astype(np.float64).ravel()
     shares = []
-    for frame in video[begin:end].astype(np.float64).reshape(end - begin, -1):
-        basis = after - before
-        weight = np.clip(np.dot(frame - before, basis) / max(np.dot(basis, basis), 1e-9), 0, 1)
-        left = np.square(frame - before - weight * basis).sum()
-        nearest = min(np.square(frame - before).sum(), np.square(frame - after).sum())
+    for made, one, other in zip(*(frames.astype(np.float64) for frames in (video, first, second)), strict=True):
+        basis = other - one
+        weight = np.clip(np.vdot(made - one, basis) / max(np.vdot(basis, basis), 1e-9), 0, 1)
+        left = np.square(made - one - weight * basis).sum()
+        nearest = min(np.square(made - one).sum(), np.square(made - other).sum())
         shares.append(1 - left / max(nearest, 1e-9))
     return float(np.mean(shares))
 
