@@ -252,8 +252,8 @@ class Blend:
 class Edit:
     """A video changed to what a prompt says.
 
-    With `source_prompt`, what the video shows, the change follows the difference of the two texts where that one describes
-    the video (FlowEdit); without, it is noised to `strength` and made again (SDEdit). Without a `strength`: 0.8 and 0.7.
+    With `source_prompt`, what the video shows, the change follows the difference of the two texts (FlowEdit) where this
+    one describes it; without, the video is noised to `strength` and made again (SDEdit). `strength` is 0.8 or 0.7.
     """
 
     video: Video
