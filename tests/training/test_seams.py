@@ -10,7 +10,9 @@ from training.seams import (
     centroids,
     cross_fade,
     cross_fade_likeness,
+    dissolve,
     flow_ratio,
+    mix_likeness,
     motion_ratio,
     value_ratio,
     velocity_error,
@@ -79,3 +81,11 @@ def test_a_cross_fade_is_told_from_a_motion() -> None:
     fade = np.concatenate([STEADY[:4], cross_fade(STEADY[:4], STEADY[12:], 8), STEADY[12:]])
     assert cross_fade_likeness(fade, 4, 12) > 0.95
     assert cross_fade_likeness(STEADY, 4, 12) < 0.6
+
+
+def test_a_dissolve_is_a_mix_of_two_videos_and_a_third_video_is_not() -> None:
+    mixed = dissolve(STEADY, STEADY[::-1])
+    assert np.array_equal(mixed[0], STEADY[0])
+    assert np.array_equal(mixed[-1], STEADY[0])
+    assert mix_likeness(mixed[4:12], STEADY[4:12], STEADY[::-1][4:12]) > 0.95
+    assert mix_likeness(STEADY.transpose(0, 2, 1, 3)[4:12], STEADY[4:12], STEADY[::-1][4:12]) < 0.6
