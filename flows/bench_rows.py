@@ -22,7 +22,7 @@ def at_most(what: str, ours: float, limit: float, theirs: float, peer: str, unit
     """A figure that may not pass a limit, beside that of the naive way."""
     return Measurement(
         what=what, ours=round(ours, 3), unit=unit, peer=round(theirs, 3), peer_name=peer,
-        goal=f"at most {limit:g}{unit and ' '}{unit}".strip(), holds=ours <= limit,
+        goal=f"at most {limit:g} {unit}".strip(), holds=ours <= limit,
     )  # fmt: skip
 
 
