@@ -6,16 +6,16 @@ from statistics import median
 import numpy as np
 
 from flows.bench import Measurement
-from flows.bench_rows import at_least_share
+from flows.bench_rows import at_least_share, at_most
 from flows.bench_studio import HUES, Scene, Studio
-from flows.video_measures import farthest, first_frame_of, outside_psnr_db, turns_once
+from flows.video_measures import border_step, farthest, first_frame_of, outside_psnr_db, turns_once
 from model.plan import Task
 from model.tasks import Blend, Card, Edit, Generate, Image, Inpaint, Storyboard
 from training.coherence import colour_mask
 from training.seams import dissolve
 
 NUM_CLIPS = 12
-MARGIN_PX = 8
+MARGIN_PX, BORDER_LIMIT = 8, 1.5
 STRENGTHS = (0.6, 0.7, 0.8, 0.9)
 LOOKS = ("colour", "shape", "size", "floor", "count")
 """What a picture can show of a scene."""
@@ -71,23 +71,27 @@ def edit_curve(studio: Studio, order: Callable[[Scene, str, float], Task]) -> li
 def inpainting(studio: Studio) -> dict[str, Measurement]:
     """The box around an object made anew in another colour; naively, that box cut out of a plain video."""
     levels: list[int] = []
-    seen: list[bool] = []
-    pasted: list[bool] = []
+    seen: dict[str, list[bool]] = {"ours": [], "pasted": []}
+    borders: dict[str, list[float]] = {"ours": [], "pasted": []}
     for seed, scene in enumerate(studio.scenes[:NUM_CLIPS]):
         target, mask = scene.other_colour, box_around(scene)
         prompt = scene.recoloured(target)
         made = studio.make(Inpaint(scene.video, mask, prompt), seed)
         plain = studio.make(Generate(prompt, studio.shape), seed)
         levels.append(farthest(made[~mask], scene.video[~mask]))
-        seen.append(studio.sees(made, colour=target))
-        pasted.append(studio.sees(np.where(mask[..., None], plain, scene.video), colour=target))
-    what = f"inpainted objects of {len(seen)} that the probe sees in the new colour"
+        for name, video in (("ours", made), ("pasted", np.where(mask[..., None], plain, scene.video))):
+            seen[name].append(studio.sees(video, colour=target))
+            borders[name].append(border_step(video, mask) / border_step(scene.video, mask))
+    peer, num = "a plain video pasted in", len(levels)
+    what = f"inpainted objects of {num} that the probe sees in the new colour"
+    border = f"step across the border of an inpainted region over the given video's, median of {num}"
     return {
         "inpaint outside": Measurement(
-            what=f"farthest pixel outside the region of {len(levels)} inpaintings from the given video",
+            what=f"farthest pixel outside the region of {num} inpaintings from the given video",
             ours=max(levels), unit="levels", goal="none", holds=not max(levels),
         ),
-        "inpaint inside": at_least_share(what, seen, pasted, "a plain video pasted in"),
+        "inpaint inside": at_least_share(what, seen["ours"], seen["pasted"], peer),
+        "inpaint border": at_most(border, median(borders["ours"]), BORDER_LIMIT, median(borders["pasted"]), peer, "x"),
     }  # fmt: skip
 
 

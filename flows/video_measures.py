@@ -26,6 +26,15 @@ def step_ratio(video: np.ndarray, seam: int) -> float:
     return float(steps[seam - 1] / max(float(np.median(np.delete(steps, seam - 1))), 1e-6))
 
 
+def border_step(video: np.ndarray, mask: np.ndarray) -> float:
+    """The mean difference between neighbouring pixels of which one lies in a region, bool `T H W`, and one outside."""
+    steps = []
+    for axis in (1, 2):
+        crosses = np.diff(mask, axis=axis)
+        steps.append(np.abs(np.diff(video.astype(np.float64), axis=axis))[crosses].ravel())
+    return float(np.concatenate(steps).mean())
+
+
 def has_outlier(video: np.ndarray) -> bool:
     """Whether one step between frames is far larger than all those of a third of the video: a seam that shows."""
     steps = np.abs(np.diff(video.astype(np.float64), axis=0)).mean(axis=(1, 2, 3))

@@ -5,6 +5,7 @@ import pytest
 
 from data.worlds.palette import COLOURS_RGB
 from flows.video_measures import (
+    border_step,
     colour_share,
     distance_px,
     farthest,
@@ -35,6 +36,14 @@ def test_a_loop_that_jumps_back_has_an_outlier() -> None:
     there_and_back = [0, 2, 4, 6, 8, 6, 4, 2]
     assert not has_outlier(square("red", 3 * there_and_back))
     assert has_outlier(square("red", 3 * [0, 2, 4, 6, 8, 10, 12, 14]))
+
+
+def test_a_border_shows_where_the_region_differs_from_what_is_around_it() -> None:
+    video = square("red", [4, 4])
+    mask = np.zeros(video.shape[:3], dtype=bool)
+    mask[:, 8:20, 2:24] = True
+    assert border_step(video, mask) == 0, "the object lies inside"
+    assert border_step(np.where(mask[..., None], video + np.uint8(9), video), mask) == 9
 
 
 def test_equal_pictures_are_exact() -> None:
