@@ -1,7 +1,7 @@
 """The whole model as one diffusers folder: autoencoder, transformer, text encoder, and the facts of its training."""
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -18,12 +18,12 @@ from model.config import Config
 from model.errors import CheckpointError, ConfigError
 from model.guidance import Condition, without_history
 from model.pixels import to_frames, to_video
-from model.plan import Script, Task, Video
+from model.plan import Decoder, Piece, Script, Task, Video
 from model.precision import autocast
-from model.runner import SamplingDefaults, TaskRunner, finish
+from model.runner import SamplingDefaults, TaskRunner
 from model.sampling import SamplingOptions, SamplingProgress, Velocity, sample, seeded_noise
 from model.shapes import Compression, LatentShape, VideoShape
-from model.streaming import decoded, encoded
+from model.streaming import StreamingDecoder, decoded, encoded
 from model.tasks import Generate
 from model.text import EMBEDDED, TextEncoder, load_text_encoder, pad_states
 from model.transformer import SpacetimeTransformer
@@ -179,11 +179,19 @@ class SkyloomPipeline(TaskRunner, DiffusionPipeline):
 
     def __call__(self, prompt: str | Task, shape: VideoShape | None = None, *, seed: int = 0, **options: Any) -> Video:
         """One video, uint8 `T H W C`, of a task or of a prompt and a shape; `options` as in `SamplingOptions`."""
+        return np.concatenate(list(self.pieces(prompt, shape, seed=seed, **options)))
+
+    def pieces(
+        self, prompt: str | Task, shape: VideoShape | None = None, *, seed: int = 0, **options: Any
+    ) -> Iterator[Video]:
+        """The video of the same call piece by piece, so that one of any length fits into memory."""
         if isinstance(prompt, str):
             if shape is None:
                 raise ConfigError("a prompt alone has no size; add a VideoShape(num_frames, height, width)")
             prompt = Generate(prompt, shape)
-        return finish(self.run(prompt, seeds=[seed], options=SamplingOptions(**options)))[0]
+        for said in self.stream(prompt, seeds=[seed], options=SamplingOptions(**options)):
+            if isinstance(said, Piece):
+                yield said.videos[0]
 
     def padded(self, video: Video) -> Video:
         """The video, its last frame held until the groups of frames are whole."""
@@ -200,6 +208,17 @@ class SkyloomPipeline(TaskRunner, DiffusionPipeline):
         raw = self.autoencoder.denormalise(latents)
         pieces = [to_frames(piece) for piece in decoded(self.autoencoder, raw, is_ring=is_ring)]
         return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
+
+    def decoder(self) -> Decoder:
+        """A decoder for one batch of videos whose latents come bit by bit; its frames are those of `decode`."""
+        stream = StreamingDecoder(self.autoencoder)
+
+        @torch.no_grad()
+        def decode(latents: Tensor, *, is_last: bool) -> Iterator[list[Video]]:
+            for piece in stream.add(self.autoencoder.denormalise(latents), is_last=is_last):
+                yield to_frames(piece)
+
+        return decode
 
     def _check_patches(self, shape: VideoShape) -> None:
         step = self.compression.height * self.transformer.patch_size

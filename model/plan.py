@@ -1,8 +1,8 @@
 """What a task asks of the sampler and needs of a model, and the texts that the frames of a video follow."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -56,8 +56,28 @@ class Plan:
     num_plans: int = 1
 
 
-TaskRun = Generator[Plan, Tensor, list[Video]]
-"""Yields plans, receives the latents `B C T H W` made of each, returns one video per sample."""
+def whole_plan(prompt: str, start: Start) -> Plan:
+    """One plan over all frames of a start."""
+    grid = LatentShape(*start.latents.shape[2:])
+    return Plan(grid=grid, script=Script.of(prompt, grid.num_frames), start=start)
+
+
+class Piece(NamedTuple):
+    """The next finished frames of each sample; a task's pieces, one after the other, are its videos."""
+
+    videos: list[Video]
+
+
+TaskRun = Generator[Plan | Piece, Tensor, None]
+"""Yields plans, receives the latents `B C T H W` made of each, and yields frames as they are finished."""
+
+
+class Decoder(Protocol):
+    """Decodes normalised latents that come bit by bit."""
+
+    def __call__(self, latents: Tensor, *, is_last: bool) -> Iterator[list[Video]]:
+        """The frames that are finished with these further latents; with the last ones, all that are left."""
+        ...
 
 
 class Model(Protocol):
@@ -89,10 +109,14 @@ class Model(Protocol):
         """The videos of normalised latents."""
         ...
 
+    def decoder(self) -> Decoder:
+        """A decoder for one batch of videos, from their beginning."""
+        ...
+
 
 class Task(Protocol):
     """Something to ask of the model."""
 
     def run(self, model: Model) -> TaskRun:
-        """The plans of this task; returns one video per sample."""
+        """The plans of this task and the pieces of its videos."""
         ...

@@ -1,9 +1,10 @@
 """Drives tasks: hands a task's plans to the sampler and the latents back to the task. Every model does this alike."""
 
 from abc import abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from model.errors import ConfigError
 from model.flow_edit import EditTexts, flow_edit, shared_words
 from model.guidance import ClassifierFreeGuidance, Guidance, HistoryGuidance, ZeroStarGuidance
-from model.plan import Plan, Script, Task, Video
+from model.plan import Decoder, Piece, Plan, Script, Task, Video
 from model.sampling import SamplingOptions, SamplingProgress, Velocity, sample, seeded_noise, sigma_schedule
 from model.shapes import LatentShape, VideoShape
 
@@ -67,13 +68,31 @@ class TaskRunner:
         """The videos of normalised latents `B C T H W`, uint8 `T H W C` each."""
 
     @abstractmethod
+    def decoder(self) -> Decoder:
+        """A decoder for one batch of videos whose latents come bit by bit."""
+
+    @abstractmethod
     def velocity(self, scripts: Sequence[Script], negative_prompt: str) -> Velocity:
         """The network under the scripts, one per sample; scripts of several prompts are all the same one."""
 
     def run(
         self, task: Task, *, seeds: Sequence[int] = (0,), options: SamplingOptions | None = None
     ) -> Generator[SamplingProgress, None, list[Video]]:
-        """Yields after each denoising step of all the task's plans; returns one video per seed.
+        """As `stream`, but returns the whole videos, one per seed."""
+        pieces: list[list[Video]] = []
+        for said in self.stream(task, seeds=seeds, options=options):
+            if isinstance(said, Piece):
+                pieces.append(said.videos)
+            else:
+                yield said
+        return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
+
+    def stream(
+        self, task: Task, *, seeds: Sequence[int] = (0,), options: SamplingOptions | None = None
+    ) -> Iterator[SamplingProgress | Piece]:
+        """Yields after each denoising step of all the task's plans, and the frames of the videos as they are finished.
+
+        There is one video per seed. Where a task is made window by window, memory does not grow with its length.
 
         Raises:
             ConfigError: no seed, or a task that asks for what cannot be.
@@ -82,13 +101,16 @@ class TaskRunner:
         if not seeds:
             raise ConfigError("no seed means no video; give one seed per video")
         conversation = task.run(self)
-        plan = next(conversation)
+        said = next(conversation)
         while True:
-            latents = yield from self._sampled(plan, seeds, options)
             try:
-                plan = conversation.send(latents)
-            except StopIteration as done:
-                return done.value
+                if isinstance(said, Piece):
+                    yield said
+                    said = next(conversation)
+                else:
+                    said = conversation.send((yield from self._sampled(said, seeds, options)))
+            except StopIteration:
+                return
 
     def _sampled(
         self, plan: Plan, seeds: Sequence[int], options: SamplingOptions

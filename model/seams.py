@@ -4,6 +4,7 @@ Given frames stay as they are, made ones come out of the decoder. In a scene tha
 would be the largest change of all, and show as a jump.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,10 +26,46 @@ class Seam(NamedTuple):
 
 def met(made: np.ndarray, *, before: Seam | None = None, after: Seam | None = None) -> np.ndarray:
     """Made frames, uint8 `T H W C`, that leave from the frame before them and arrive at the one after."""
-    fading = np.maximum(0, 1 - np.arange(1, len(made) + 1) / (FADE_FRAMES + 1))[:, None, None, None]
+    fading = share_of_loss(np.arange(1, len(made) + 1))[:, None, None, None]
     mended = made.astype(np.float32)
     if before is not None:
         mended += fading * before.loss
     if after is not None:
         mended += fading[::-1] * after.loss
     return mended.round().clip(0, 255).astype(np.uint8)
+
+
+def share_of_loss(distance: np.ndarray) -> np.ndarray:
+    """How much of the loss at a seam is carried into a frame so many frames away."""
+    return np.maximum(0, 1 - distance / (FADE_FRAMES + 1))
+
+
+class Pinned:
+    """Pictures at their places in a batch of videos that come piece by piece; the frames after each leave from it.
+
+    `pictures` are uint8 `H W C`, by frame; None is a new scene without one, where what was carried ends.
+    """
+
+    def __init__(self, pictures: Mapping[int, np.ndarray | None]) -> None:
+        self._pictures = pictures
+        self._loss: np.ndarray | None = None
+        self._since = 0
+        self.num_put = 0
+
+    def put(self, videos: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The next frames of each video, uint8 `T H W C`, with the pictures."""
+        batch = np.stack(videos)
+        for place in range(batch.shape[1]):
+            batch[:, place] = self._frame(batch[:, place])
+        return list(batch)
+
+    def _frame(self, made: np.ndarray) -> np.ndarray:
+        """The next frame of all videos, `B H W C`."""
+        if self.num_put in self._pictures:
+            picture, self._since = self._pictures[self.num_put], 0
+            self._loss = None if picture is None else Seam(picture, made).loss
+        share = share_of_loss(np.array(self._since))
+        self.num_put, self._since = self.num_put + 1, self._since + 1
+        if self._loss is None or not share:
+            return made
+        return (made + share * self._loss).round().clip(0, 255).astype(np.uint8)

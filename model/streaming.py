@@ -83,35 +83,47 @@ def decoded(
     tile: int = TILE_CELLS,
 ) -> Iterator[Float[Tensor, "b 3 t4 h8 w8"]]:
     """The video of raw latents in pieces of `chunk` groups of frames; as a ring, its end flows into its beginning."""
-    reach = reach_cells(
-        [(autoencoder.decoder_in, 1), (autoencoder.decoder_coarse, 1), (autoencoder.decoder_fine, 2),
-         (autoencoder.decoder_frame, 2), (autoencoder.decoder_out, 2)]
-    )  # fmt: skip
-    rows, columns = (spans(side, tile, reach) for side in latents.shape[3:])
-    memories: dict[tuple[int, int], list[Tensor]] = {}
+    decoder = StreamingDecoder(autoencoder, chunk=chunk, tile=tile)
     if is_ring:
-        _decoded_chunk(autoencoder, autoencoder.before_ring(latents), rows, columns, memories)
-    for piece in latents.split(chunk, dim=2):
-        yield _decoded_chunk(autoencoder, piece, rows, columns, memories)
+        decoder.decode(autoencoder.before_ring(latents))
+    yield from decoder.add(latents, is_last=True)
 
 
-def _decoded_chunk(
-    autoencoder: VideoAutoencoder,
-    latents: Tensor,
-    rows: Sequence[Span],
-    columns: Sequence[Span],
-    memories: dict[tuple[int, int], list[Tensor]],
-) -> Tensor:
-    p = autoencoder.compression.height
-    lines = []
-    for row in rows:
-        tiles = []
-        for column in columns:
-            place = (row.begin, column.begin)
-            part = latents[..., row.first : row.last, column.first : column.last]
-            video, memories[place] = autoencoder.decode_stream(part, memories.get(place))
-            top, left = (row.begin - row.first) * p, (column.begin - column.first) * p
-            height, width = (row.end - row.begin) * p, (column.end - column.begin) * p
-            tiles.append(video[..., top : top + height, left : left + width])
-        lines.append(torch.cat(tiles, dim=4))
-    return torch.cat(lines, dim=3)
+class StreamingDecoder:
+    """Decodes raw latents that come bit by bit: however they come, in the pieces that `decoded` cuts the whole into.
+
+    So the frames are the same to the last bit, which a sum over pieces of other sizes would not be.
+    """
+
+    def __init__(self, autoencoder: VideoAutoencoder, *, chunk: int = CHUNK_GROUPS, tile: int = TILE_CELLS) -> None:
+        self._autoencoder, self._chunk, self._tile = autoencoder, chunk, tile
+        self._reach = reach_cells(
+            [(autoencoder.decoder_in, 1), (autoencoder.decoder_coarse, 1), (autoencoder.decoder_fine, 2),
+             (autoencoder.decoder_frame, 2), (autoencoder.decoder_out, 2)]
+        )  # fmt: skip
+        self._memories: dict[tuple[int, int], list[Tensor]] = {}
+        self._waiting: Tensor | None = None
+
+    def add(self, latents: Float[Tensor, "b c t h w"], *, is_last: bool) -> Iterator[Float[Tensor, "b 3 t4 h8 w8"]]:
+        """The pieces that are whole with these further latents; with the last ones, what is left too."""
+        if self._waiting is not None:
+            latents = torch.cat([self._waiting, latents], dim=2)
+        num_groups = latents.shape[2]
+        end = num_groups if is_last else num_groups // self._chunk * self._chunk
+        self._waiting = latents[:, :, end:] if end < num_groups else None
+        for begin in range(0, end, self._chunk):
+            yield self.decode(latents[:, :, begin : min(begin + self._chunk, end)])
+
+    def decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 t4 h8 w8"]:
+        """The video of the next latents, at once."""
+        rows, columns = (spans(side, self._tile, self._reach) for side in latents.shape[3:])
+        lines = [torch.cat([self._tile_of(latents, row, column) for column in columns], dim=4) for row in rows]
+        return torch.cat(lines, dim=3)
+
+    def _tile_of(self, latents: Tensor, row: Span, column: Span) -> Tensor:
+        p, place = self._autoencoder.compression.height, (row.begin, column.begin)
+        part = latents[..., row.first : row.last, column.first : column.last]
+        video, self._memories[place] = self._autoencoder.decode_stream(part, self._memories.get(place))
+        top, left = (row.begin - row.first) * p, (column.begin - column.first) * p
+        height, width = (row.end - row.begin) * p, (column.end - column.begin) * p
+        return video[..., top : top + height, left : left + width]

@@ -1,10 +1,10 @@
 """What the one model can be asked for. A task is a short conversation with the sampler, in latents.
 
 Each task yields plans (which frames are given, which are to be made, under which text), receives the latents that the
-sampler made of each, and returns finished videos. Nothing here knows how sampling works, and the sampler knows no task.
+sampler made of each, and yields the frames that are finished: all at once, or piece by piece where windows follow each
+other. Nothing here knows how sampling works, and the sampler knows no task.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,12 +12,12 @@ import torch
 
 from model.errors import ConfigError
 from model.pixels import cells_of
-from model.plan import CONTINUED_GUIDANCE_SCALE, Model, Plan, Script, TaskRun, Video
+from model.plan import CONTINUED_GUIDANCE_SCALE, Model, Piece, Plan, Script, TaskRun, Video, whole_plan
 from model.sampling import Start
-from model.seams import Seam, met
+from model.seams import Pinned, Seam, met
 from model.shapes import LatentShape, VideoShape
 from model.task_checks import check_clip, check_groups, check_length, check_strength
-from model.windows import GROUP, Direction, Windows, continued, given_start, grouped, tail_of
+from model.windows import GROUP, Direction, Rolling, Windows, given_start, grouped, rolled, tail_of
 
 FLOW_EDIT_STRENGTH, SDEDIT_STRENGTH = 0.8, 0.7
 
@@ -57,17 +57,15 @@ class Storyboard:
             for place, latent in enumerate(model.encode([grouped(card.clip)]).split(1, dim=2))
         }
         grid = model.grid(VideoShape(len(frames) * GROUP, self.height, self.width))
-        made = model.decode((yield from continued(None, Windows(grid, model.window), script, known=known)))
-        return [self._begun(video, [GROUP * begin for begin in begins]) for video in made]
+        pinned = Pinned(self._pictures([GROUP * begin for begin in begins]))
+        yield from rolled(model, Rolling(Windows(grid, model.window), script, known=known), pinned.put)
 
-    def _begun(self, video: Video, begins: Sequence[int]) -> Video:
-        """The video in which each scene begins with its clip, to the last bit."""
-        scenes = []
-        for card, scene in zip(self.cards, np.split(video, begins[1:]), strict=True):
-            given = scene[:0] if card.clip is None else card.clip
-            seam = Seam(given[-1], scene[len(given) - 1]) if len(given) else None
-            scenes += [given, met(scene[len(given) :], before=seam)]
-        return np.concatenate(scenes)
+    def _pictures(self, begins: Sequence[int]) -> dict[int, np.ndarray | None]:
+        """The frames that clips give, by frame; None where a scene begins without one."""
+        pictures: dict[int, np.ndarray | None] = dict.fromkeys(begins)
+        for card, begin in zip(self.cards, begins, strict=True):
+            pictures |= {} if card.clip is None else dict(enumerate(card.clip, start=begin))
+        return pictures
 
 
 @dataclass(frozen=True)
@@ -81,9 +79,10 @@ class Generate:
         """One plan, or a storyboard of one card when the video is longer than the window."""
         grid = model.grid(self.shape)
         if grid.num_frames <= model.window:
-            return model.decode((yield Plan(grid=grid, script=Script.of(self.prompt, grid.num_frames))))
+            yield Piece(model.decode((yield Plan(grid=grid, script=Script.of(self.prompt, grid.num_frames)))))
+            return
         card = Card(self.prompt, self.shape.num_frames)
-        return (yield from Storyboard((card,), self.shape.height, self.shape.width).run(model))
+        yield from Storyboard((card,), self.shape.height, self.shape.width).run(model)
 
 
 @dataclass(frozen=True)
@@ -97,8 +96,9 @@ class Image:
     def run(self, model: Model) -> TaskRun:
         """One latent frame, of which the first picture is kept."""
         num_frames = GROUP if model.has_uniform_groups else 1
-        videos = yield from Generate(self.prompt, VideoShape(num_frames, self.height, self.width)).run(model)
-        return [video[:1] for video in videos]
+        grid = model.grid(VideoShape(num_frames, self.height, self.width))
+        latents = yield Plan(grid=grid, script=Script.of(self.prompt, grid.num_frames))
+        yield Piece([video[:1] for video in model.decode(latents)])
 
 
 @dataclass(frozen=True)
@@ -115,28 +115,46 @@ class Extend:
 
     def run(self, model: Model) -> TaskRun:
         """One plan per window; each sees half a window of what is there."""
+        return self.after(model, self.video) if self.direction == "forward" else self._before(model)
+
+    def after(self, model: Model, shown: Video) -> TaskRun:
+        """`shown`, and then what goes on from the video."""
+        rolling = self._rolling(model)
+        num_kept = rolling.num_there * GROUP
+        pinned = Pinned({num_kept - 1: self.video[-1]})
+
+        def finished(videos: list[Video]) -> list[Video]:
+            first = pinned.num_put
+            wanted = slice(max(0, num_kept - first), num_kept + self.num_frames - first)
+            new = [video[wanted] for video in pinned.put(videos)]
+            return new if first else [np.concatenate([shown, video]) for video in new]
+
+        yield from rolled(model, rolling, finished)
+
+    def _before(self, model: Model) -> TaskRun:
+        """What leads to the video, and then the video: whole, for the frames that are made last come first."""
+        rolling = self._rolling(model)
+        num_kept = rolling.num_there * GROUP
+        parts = []
+        while not rolling.is_done:
+            parts.append(rolling.take((yield rolling.plan())))
+        made = model.decode(torch.cat(parts[::-1], dim=2))
+        seams = [Seam(self.video[0], video[-num_kept]) for video in made]
+        new = [video[:-num_kept][-self.num_frames :] for video in made]
+        pairs = zip(new, seams, strict=True)
+        yield Piece([np.concatenate([met(video, after=seam), self.video]) for video, seam in pairs])
+
+    def _rolling(self, model: Model) -> Rolling:
+        """The windows; what is there before the first is only there to be seen."""
         check_groups(model)
         check_length("num_frames", self.num_frames)
         history = model.encode([tail_of(self.video, model.window // 2, self.direction)])
         num_frames = history.shape[2] - (-self.num_frames // GROUP)
         windows = Windows(LatentShape(num_frames, *history.shape[3:]), model.window)
-        script = Script.of(self.prompt, num_frames)
         # a picture held still says nothing of what is to move: there the prompt must
         scale = CONTINUED_GUIDANCE_SCALE if len(self.video) >= GROUP else None
-        latents = yield from continued(history, windows, script, direction=self.direction, guidance_scale=scale)
-        made = model.decode(latents)
-        num_kept = history.shape[2] * GROUP
-        if self.direction == "forward":
-            return [np.concatenate([self.video, self._after(video, num_kept)]) for video in made]
-        return [np.concatenate([self._before(video, num_kept), self.video]) for video in made]
-
-    def _after(self, video: Video, num_kept: int) -> Video:
-        seam = Seam(self.video[-1], video[num_kept - 1])
-        return met(video[num_kept:][: self.num_frames], before=seam)
-
-    def _before(self, video: Video, num_kept: int) -> Video:
-        seam = Seam(self.video[0], video[-num_kept])
-        return met(video[:-num_kept][-self.num_frames :], after=seam)
+        script = Script.of(self.prompt, num_frames)
+        return Rolling(windows, script, history=history, direction=self.direction, guidance_scale=scale)
 
 
 @dataclass(frozen=True)
@@ -150,7 +168,7 @@ class Animate:
     def run(self, model: Model) -> TaskRun:
         """An extension of the picture held still; the picture itself is the first frame."""
         check_length("num_frames", self.num_frames, least=2)
-        return (yield from Extend(self.image[None], self.prompt, self.num_frames - 1).run(model))
+        yield from Extend(self.image[None], self.prompt, self.num_frames - 1).run(model)
 
 
 @dataclass(frozen=True)
@@ -162,9 +180,8 @@ class Feature:
     num_frames: int
 
     def run(self, model: Model) -> TaskRun:
-        """An extension of which only what is new is kept."""
-        made = yield from Extend(self.video, self.prompt, self.num_frames).run(model)
-        return [video[len(self.video) :] for video in made]
+        """An extension that shows only what is new."""
+        yield from Extend(self.video, self.prompt, self.num_frames).after(model, self.video[:0])
 
 
 @dataclass(frozen=True)
@@ -178,7 +195,7 @@ class Loop:
         """One plan whose frames are a ring."""
         grid = model.grid(self.shape)
         latents = yield Plan(grid=grid, script=Script.of(self.prompt, grid.num_frames), is_ring=True)
-        return model.decode(latents, is_ring=True)
+        yield Piece(model.decode(latents, is_ring=True))
 
 
 @dataclass(frozen=True)
@@ -211,7 +228,7 @@ class Join:
         start = given_start(range(end + after.shape[2]), given)
         assert start is not None, "both ends are given"
         latents = yield replace(whole_plan(self.prompt, start), guidance_scale=CONTINUED_GUIDANCE_SCALE)
-        return [self._joined(video, before.shape[2] * GROUP, end * GROUP) for video in model.decode(latents)]
+        yield Piece([self._joined(video, before.shape[2] * GROUP, end * GROUP) for video in model.decode(latents)])
 
     def _joined(self, video: Video, begin: int, end: int) -> Video:
         between = met(
@@ -245,7 +262,7 @@ class Blend:
         start = Start(mixed, self.strength * (torch.pi * weight).sin().clamp_min(0))
         script = Script(self.prompts, tuple(int(share > 0.5) for share in weight))
         latents = yield Plan(grid=LatentShape(*mixed.shape[2:]), script=script, start=start)
-        return [video[: len(self.first)] for video in model.decode(latents)]
+        yield Piece([video[: len(self.first)] for video in model.decode(latents)])
 
 
 @dataclass(frozen=True)
@@ -269,7 +286,7 @@ class Edit:
         latents = model.encode([model.padded(self.video)])
         start = Start(latents, torch.full((latents.shape[2],), strength))
         edited = yield replace(whole_plan(self.prompt, start), source_prompt=self.source_prompt)
-        return [video[: len(self.video)] for video in model.decode(edited)]
+        yield Piece([video[: len(self.video)] for video in model.decode(edited)])
 
 
 @dataclass(frozen=True)
@@ -291,10 +308,4 @@ class Inpaint:
         start = Start(latents, torch.full((latents.shape[2],), self.strength), is_known=~is_made)
         made = yield whole_plan(self.prompt, start)
         keep = ~self.mask[..., None]
-        return [np.where(keep, self.video, video[: len(self.video)]) for video in model.decode(made)]
-
-
-def whole_plan(prompt: str, start: Start) -> Plan:
-    """One plan over all frames of a start."""
-    grid = LatentShape(*start.latents.shape[2:])
-    return Plan(grid=grid, script=Script.of(prompt, grid.num_frames), start=start)
+        yield Piece([np.where(keep, self.video, video[: len(self.video)]) for video in model.decode(made)])

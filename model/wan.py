@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderMode
 from model.errors import CheckpointError, ConfigError
 from model.guidance import Condition, without_history
 from model.pixels import to_frames, to_video
-from model.plan import Script, Video
+from model.plan import Decoder, Script, Video
 from model.runner import SamplingDefaults, TaskRunner
 from model.sampling import Velocity
 from model.shapes import LatentShape, VideoShape
@@ -123,6 +123,14 @@ class WanModel(TaskRunner):
             raise ConfigError("Wan's first latent frame stands for one picture, so its latents cannot be a ring")
         raw = latents * self._std + self._mean
         return to_frames(self.vae.decode(raw.to(self.vae.dtype)).sample)
+
+    def decoder(self) -> Decoder:
+        """None: Wan's videos are made whole.
+
+        Raises:
+            ConfigError: always; no task that goes window by window can be asked of Wan.
+        """
+        raise ConfigError("Wan's latents are no uniform groups, so its videos are not made window by window")
 
     def velocity(self, scripts: Sequence[Script], negative_prompt: str) -> Velocity:
         """The network under one prompt per sample.

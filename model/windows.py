@@ -1,6 +1,6 @@
 """Videos longer than the network's window: made a window at a time, each one seeing the end of the one before."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.plan import Plan, Script
+from model.plan import Model, Piece, Plan, Script, TaskRun, Video
 from model.sampling import Start
 from model.shapes import Compression, LatentShape
 
@@ -42,41 +42,82 @@ class Windows:
         return max(0, -(-(self.total.num_frames - num_there) // self.stride))
 
 
-def continued(
-    latents: Tensor | None,
-    windows: Windows,
-    script: Script,
-    *,
-    direction: Direction = "forward",
-    known: Mapping[int, Tensor] | None = None,
-    guidance_scale: float | None = None,
-) -> Generator[Plan, Tensor, Tensor]:
-    """Latents `B C T H W` (or none) carried on to the whole length, at their end or before their beginning.
+class Rolling:
+    """Latents made window by window; of what is there, only what the next window sees is kept.
 
-    `known` holds latents `1 C 1 H W` that are given, by frame.
+    They go on from `history` `1 C T H W` (or nothing), at its end or before its beginning; `known` holds latents
+    `1 C 1 H W` that are given, by frame.
     """
-    num_plans = windows.num_plans(0 if latents is None else latents.shape[2])
-    for index in range(num_plans):
-        num_there = 0 if latents is None else latents.shape[2]
-        num_seen = min(windows.overlap, num_there)
-        num_new = min(windows.stride if num_seen else windows.size, windows.total.num_frames - num_there)
-        first = num_there - num_seen if direction == "forward" else windows.total.num_frames - num_there - num_new
-        given = dict(known or {})
-        if latents is not None:
-            offset = 0 if direction == "forward" else windows.total.num_frames - num_there
-            given |= {offset + place: latents[:, :, place : place + 1] for place in range(num_there)}
+
+    def __init__(
+        self,
+        windows: Windows,
+        script: Script,
+        *,
+        history: Tensor | None = None,
+        direction: Direction = "forward",
+        known: Mapping[int, Tensor] | None = None,
+        guidance_scale: float | None = None,
+    ) -> None:
+        self._windows, self._script, self._direction = windows, script, direction
+        self._seen, self._known, self._guidance_scale = history, known or {}, guidance_scale
+        self.num_there = 0 if history is None else history.shape[2]
+        self._index, self._num_plans = 0, windows.num_plans(self.num_there)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all latents are made."""
+        return self._index == self._num_plans
+
+    def plan(self) -> Plan:
+        """The next window."""
+        num_seen, num_new = self._sizes
+        total, is_forward = self._windows.total, self._direction == "forward"
+        first = self.num_there - num_seen if is_forward else total.num_frames - self.num_there - num_new
         span = range(first, first + num_seen + num_new)
-        made = yield Plan(
-            grid=windows.total._replace(num_frames=len(span)),
-            script=script.part(span.start, span.stop),
+        given = dict(self._known)
+        if self._seen is not None:
+            given |= dict(enumerate(self._seen.split(1, dim=2), start=first if is_forward else first + num_new))
+        return Plan(
+            grid=total._replace(num_frames=len(span)),
+            script=self._script.part(span.start, span.stop),
             start=given_start(span, given),
-            guidance_scale=guidance_scale,
-            index=index,
-            num_plans=num_plans,
+            guidance_scale=self._guidance_scale,
+            index=self._index,
+            num_plans=self._num_plans,
         )
-        latents = joined(latents, made, num_new, direction)
-    assert latents is not None
-    return latents
+
+    def take(self, made: Tensor) -> Tensor:
+        """What the window made of `plan` adds to the video; the first one brings the history along."""
+        num_seen, num_new = self._sizes
+        is_forward, overlap = self._direction == "forward", self._windows.overlap
+        new = made[:, :, num_seen:] if is_forward else made[:, :, :num_new]
+        there = new
+        if self._seen is not None:
+            seen = self._seen.expand(len(made), -1, -1, -1, -1)
+            there = torch.cat([seen, new] if is_forward else [new, seen], dim=2)
+        added = there if self._index == 0 else new
+        self._seen = there[:, :, -overlap:] if is_forward else there[:, :, :overlap]
+        self._index, self.num_there = self._index + 1, self.num_there + num_new
+        return added
+
+    @property
+    def _sizes(self) -> tuple[int, int]:
+        """How many frames the next window sees, and how many it makes."""
+        num_seen = min(self._windows.overlap, self.num_there)
+        num_most = self._windows.stride if num_seen else self._windows.size
+        return num_seen, min(num_most, self._windows.total.num_frames - self.num_there)
+
+
+def rolled(model: Model, rolling: Rolling, finished: Callable[[list[Video]], list[Video]]) -> TaskRun:
+    """A video of any length in constant memory: each window's frames go through `finished` and out at once."""
+    decode = model.decoder()
+    while not rolling.is_done:
+        new = rolling.take((yield rolling.plan()))
+        for videos in decode(new, is_last=rolling.is_done):
+            piece = Piece(finished(videos))
+            if len(piece.videos[0]):  # none when all of it was history
+                yield piece
 
 
 def given_start(span: range, given: Mapping[int, Tensor]) -> Start | None:
@@ -88,16 +129,6 @@ def given_start(span: range, given: Mapping[int, Tensor]) -> Start | None:
     empty = torch.zeros_like(some)
     latents = torch.cat([(empty if frame is None else frame).expand_as(some) for frame in here], dim=2)
     return Start.given(latents, torch.tensor([frame is not None for frame in here]))
-
-
-def joined(latents: Tensor | None, made: Tensor, num_new: int, direction: Direction) -> Tensor:
-    """What was there with the new frames of a window put to it, for every sample."""
-    if latents is None:
-        return made
-    there = latents.expand(len(made), -1, -1, -1, -1)
-    if direction == "forward":
-        return torch.cat([there, made[:, :, -num_new:]], dim=2)
-    return torch.cat([made[:, :, :num_new], there], dim=2)
 
 
 def tail_of(video: np.ndarray, num_groups: int, direction: Direction) -> np.ndarray:

@@ -1,0 +1,139 @@
+"""Videos made window by window: frame for frame what holding all latents and decoding them at the end would give."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from model.pipeline import PipelineFacts, SkyloomPipeline
+from model.plan import Decoder, Piece, Plan, Script, Task, Video
+from model.runner import finish
+from model.sampling import SamplingOptions, Start
+from model.seams import Seam, met
+from model.shapes import VideoShape
+from model.tasks import Animate, Card, Extend, Feature, Generate, Storyboard
+from model.tiny import tiny_autoencoder, tiny_transformer
+
+OPTIONS = SamplingOptions(num_steps=2)
+SIDE, GROUP = 32, 4
+
+
+class Recorder(SkyloomPipeline):
+    """Keeps the latents that it decodes bit by bit."""
+
+    def decoder(self) -> Decoder:
+        """The usual one, overheard."""
+        decode = super().decoder()
+        self.heard: list[Tensor] = []
+
+        def overheard(latents: Tensor, *, is_last: bool) -> Iterator[list[Video]]:
+            self.heard.append(latents)
+            yield from decode(latents, is_last=is_last)
+
+        return overheard
+
+    def at_once(self) -> list[Video]:
+        """What the latents give when they are decoded together."""
+        return self.decode(torch.cat(self.heard, dim=2))
+
+
+def recorder(window_frames: int) -> Recorder:
+    made = Recorder(tiny_autoencoder(), tiny_transformer())
+    made.facts = PipelineFacts(fps=8, trained_buckets=[f"{SIDE}x{SIDE}x{window_frames}"])
+    return made
+
+
+@pytest.fixture(scope="module", params=[16, 80], ids=["window of 4", "window of 20, more than a piece"])
+def pipeline(request: pytest.FixtureRequest) -> Recorder:
+    return recorder(request.param)
+
+
+def pieces_of(pipeline: SkyloomPipeline, task: Task, seeds: list[int]) -> list[list[Video]]:
+    return [said.videos for said in pipeline.stream(task, seeds=seeds, options=OPTIONS) if isinstance(said, Piece)]
+
+
+def joined(pieces: list[list[Video]]) -> list[Video]:
+    return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
+
+
+def clip(num_frames: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (num_frames, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def held_whole(pipeline: SkyloomPipeline, prompt: str, num_groups: int, seeds: list[int]) -> list[Video]:
+    """A video longer than the window, made the plain way: all latents are held, and decoded at the end."""
+    window, latents, index = pipeline.window, torch.empty(0), 0
+    while index == 0 or latents.shape[2] < num_groups:
+        num_seen = 0 if index == 0 else window // 2
+        num_new = window if index == 0 else min(window - window // 2, num_groups - latents.shape[2])
+        start = None
+        if index:
+            seen = latents[:, :, -num_seen:]
+            unmade = torch.zeros_like(seen[:, :, :1]).repeat(1, 1, num_new, 1, 1)
+            given = torch.arange(num_seen + num_new) < num_seen
+            start = Start.given(torch.cat([seen, unmade], dim=2), given)
+        grid = pipeline.grid(VideoShape(GROUP * (num_seen + num_new), SIDE, SIDE))
+        plan = Plan(grid=grid, script=Script.of(prompt, grid.num_frames), start=start, index=index, num_plans=99)
+        made = finish(pipeline._sampled(plan, seeds, OPTIONS))
+        latents = made if index == 0 else torch.cat([latents, made[:, :, num_seen:]], dim=2)
+        index += 1
+    return pipeline.decode(latents)
+
+
+@pytest.mark.parametrize("seeds", [[3], [1, 3]], ids=["alone", "in a batch"])
+@pytest.mark.parametrize("num_groups", [21, 33])
+def test_a_long_video_is_what_holding_all_of_it_gives(pipeline: Recorder, num_groups: int, seeds: list[int]) -> None:
+    task = Generate("a red ball", VideoShape(GROUP * num_groups, SIDE, SIDE))
+    pieces = pieces_of(pipeline, task, seeds)
+    assert len(pieces) > 2
+    whole = held_whole(pipeline, "a red ball", num_groups, seeds)
+    for ours, theirs in zip(joined(pieces), whole, strict=True):
+        assert np.array_equal(ours, theirs)
+    for ours, theirs in zip(joined(pieces), finish(pipeline.run(task, seeds=seeds, options=OPTIONS)), strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("given", "added"), [(1, 5), (3, 70), (20, 70), (100, 90)])
+def test_an_extension_is_what_decoding_all_of_it_gives(pipeline: Recorder, given: int, added: int) -> None:
+    video = clip(given)
+    (made,) = joined(pieces_of(pipeline, Extend(video, "x", added), [3]))
+    num_kept = GROUP * min(pipeline.window // 2, max(1, given // GROUP))
+    (whole,) = pipeline.at_once()
+    expected = met(whole[num_kept:][:added], before=Seam(video[-1], whole[num_kept - 1]))
+    assert np.array_equal(made, np.concatenate([video, expected]))
+    (new,) = joined(pieces_of(pipeline, Feature(video, "x", added), [3]))
+    assert np.array_equal(new, expected)
+
+
+def test_scenes_that_begin_with_pictures_are_what_decoding_all_gives(pipeline: Recorder) -> None:
+    images = [None, clip(1, 5)[0], None, clip(1, 6)[0], clip(1, 7)[0]]
+    lengths = [8, 4, 60, 12, 24]
+    cards = tuple(Card(str(length), length, image) for length, image in zip(lengths, images, strict=True))
+    (ours,) = joined(pieces_of(pipeline, Storyboard(cards, SIDE, SIDE), [3]))
+    (whole,) = pipeline.at_once()
+    scenes = np.split(whole, np.cumsum(lengths)[:-1])
+    for image, scene, made in zip(images, scenes, np.split(ours, np.cumsum(lengths)[:-1]), strict=True):
+        if image is None:
+            assert np.array_equal(made, scene)
+        else:
+            assert np.array_equal(made[0], image)
+            assert np.array_equal(made[1:], met(scene[1:], before=Seam(image, scene[0])))
+
+
+def test_frames_come_before_the_last_window_is_begun() -> None:
+    pipeline = recorder(16)
+    said = list(pipeline.stream(Generate("x", VideoShape(200, SIDE, SIDE)), seeds=[0], options=OPTIONS))
+    places = [place for place, one in enumerate(said) if isinstance(one, Piece)]
+    assert places[0] < len(said) / 4
+    lengths = [len(piece.videos[0]) for piece in said if isinstance(piece, Piece)]
+    assert lengths == [32, 32, 32, 32, 32, 32, 8]
+
+
+def test_a_call_gives_the_pieces_as_one() -> None:
+    pipeline = recorder(16)
+    task = Animate(clip(1)[0], "it rolls", 70)
+    pieces = list(pipeline.pieces(task, seed=4, num_steps=2))
+    assert len(pieces) > 1
+    assert np.array_equal(np.concatenate(pieces), pipeline(task, seed=4, num_steps=2))
