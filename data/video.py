@@ -2,7 +2,7 @@
 
 import bisect
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,7 +12,7 @@ from typing import Any, cast
 import av
 import av.error
 import numpy as np
-from av.container import InputContainer
+from av.container import InputContainer, OutputContainer
 from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
@@ -161,48 +161,89 @@ def write_mp4(
     ipratio: float = 2.0,
     pixel_format: str = "yuv420p",
 ) -> None:
-    """Writes uint8 T H W C frames as H.264 in MP4 at exactly `fps`: atomic, same frames same bytes.
+    """Writes uint8 T H W C frames as H.264 in MP4 at exactly `fps`; as `mp4_writer`, all frames at once."""
+    with mp4_writer(path, fps, crf=crf, ipratio=ipratio, pixel_format=pixel_format) as write:
+        write(frames)
+
+
+@contextmanager
+def mp4_writer(
+    path: Path, fps: Fraction | float, *, crf: int = 16, ipratio: float = 2.0, pixel_format: str = "yuv420p"
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """A function that writes the next uint8 T H W C frames as H.264 in MP4 at exactly `fps`.
+
+    The file appears when the block ends without an error: whole or not at all. Same frames, same bytes, however they
+    are cut into pieces.
 
     `ipratio` says how much finer than the rest the first frame is quantised, which may be a picture that somebody gave;
     x264's own 1.4 costs it 0.7 dB and saves one byte in a hundred (decision 0019).
 
     Raises:
-        ConfigError: the array is not uint8 T H W 3, the rate is not positive, or a size is odd and the pixel
-            format is not yuv444p.
+        ConfigError: frames are not uint8 T H W 3 or not of the size of the first, there are none, the rate is not
+            positive, or a size is odd and the pixel format is not yuv444p.
     """
     rate = Fraction(fps).limit_denominator(_MAX_FPS_DENOMINATOR)
-    _check_writable(frames, rate, pixel_format)
-    with replacing(path) as partial:
-        _encode(partial, frames, rate, {"crf": str(crf), "x264-params": f"ipratio={ipratio}"}, pixel_format)
-
-
-def _check_writable(frames: np.ndarray, rate: Fraction, pixel_format: str) -> None:
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
-        raise ConfigError(f"frames are {frames.dtype} {frames.shape}; give uint8 T H W 3 with at least one frame")
     if rate <= 0:
         raise ConfigError(f"fps={rate} is not positive; give for example 8 or Fraction(30000, 1001)")
-    height, width = frames.shape[1:3]
-    if pixel_format != "yuv444p" and (height % 2 or width % 2):
-        raise ConfigError(f"{width}x{height} is odd, which {pixel_format} cannot hold; use even sizes or yuv444p")
+    options = {"movflags": "+faststart", "fflags": "+bitexact"}
+    with (
+        replacing(path) as partial,
+        av.open(str(partial), mode="w", format="mp4", container_options=options) as container,
+    ):
+        quality = {"crf": str(crf), "x264-params": f"ipratio={ipratio}"}
+        encoder = _Encoder(container, rate, quality, pixel_format)
+        yield encoder.write
+        encoder.finish()
 
 
-def _encode(path: Path, frames: np.ndarray, rate: Fraction, quality: dict[str, str], pixel_format: str) -> None:
-    container_options = {"movflags": "+faststart", "fflags": "+bitexact"}
-    # One thread: x264's rate control depends on how many frames are in flight. No macroblock tree: its assembly
-    # reads memory that was never set, so the same small frames gave other bytes from call to call.
-    codec_options = quality | {"preset": "veryfast", "threads": "1", "mbtree": "0", "flags": "+bitexact"}
-    with av.open(str(path), mode="w", format="mp4", container_options=container_options) as container:
-        stream = container.add_stream("libx264", rate=rate, options=codec_options)
-        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pixel_format
-        stream.codec_context.time_base = 1 / rate
-        stream.codec_context.colorspace = Colorspace.ITU601
-        stream.codec_context.color_range = ColorRange.MPEG
-        reformatter = VideoReformatter()
-        for index, rgb in enumerate(frames):
+class _Encoder:
+    """The one stream of an open file; its first frames decide the size."""
+
+    def __init__(self, container: OutputContainer, rate: Fraction, quality: dict[str, str], pixel_format: str) -> None:
+        self._container, self._rate, self._pixel_format = container, rate, pixel_format
+        # One thread: x264's rate control depends on how many frames are in flight. No macroblock tree: its assembly
+        # reads memory that was never set, so the same small frames gave other bytes from call to call.
+        codec_options = quality | {"preset": "veryfast", "threads": "1", "mbtree": "0", "flags": "+bitexact"}
+        self._stream = container.add_stream("libx264", rate=rate, options=codec_options)
+        self._reformatter = VideoReformatter()
+        self._num_written = 0
+
+    def write(self, frames: np.ndarray) -> None:
+        """Encodes the next frames."""
+        self._check(frames)
+        if not self._num_written:
+            self._begin(*frames.shape[1:3])
+        for rgb in frames:
             picture = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-            picture = reformatter.reformat(
-                picture, format=pixel_format, dst_colorspace=Colorspace.ITU601, interpolation=_CONVERSION
+            picture = self._reformatter.reformat(
+                picture, format=self._pixel_format, dst_colorspace=Colorspace.ITU601, interpolation=_CONVERSION
             )
-            picture.pts, picture.time_base, picture.duration = index, 1 / rate, 1
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode())
+            picture.pts, picture.time_base, picture.duration = self._num_written, 1 / self._rate, 1
+            self._container.mux(self._stream.encode(picture))
+            self._num_written += 1
+
+    def finish(self) -> None:
+        """Writes what the encoder held back."""
+        if not self._num_written:
+            raise ConfigError("no frame was written, which is no video; give at least one")
+        self._container.mux(self._stream.encode())
+
+    def _begin(self, height: int, width: int) -> None:
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, self._pixel_format
+        self._stream.codec_context.time_base = 1 / self._rate
+        self._stream.codec_context.colorspace = Colorspace.ITU601
+        self._stream.codec_context.color_range = ColorRange.MPEG
+
+    def _check(self, frames: np.ndarray) -> None:
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
+            raise ConfigError(f"frames are {frames.dtype} {frames.shape}; give uint8 T H W 3 with at least one frame")
+        height, width = frames.shape[1:3]
+        if self._num_written and (height, width) != (self._stream.height, self._stream.width):
+            raise ConfigError(
+                f"frames of {width}x{height} cannot follow those of {self._stream.width}x{self._stream.height}; "
+                "scale them to one size"
+            )
+        if self._pixel_format != "yuv444p" and (height % 2 or width % 2):
+            raise ConfigError(
+                f"{width}x{height} is odd, which {self._pixel_format} cannot hold; use even sizes or yuv444p"
+            )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
-from data.video import indices_at, iter_frames, open_video, read_at, read_frames, write_mp4
+from data.video import indices_at, iter_frames, mp4_writer, open_video, read_at, read_frames, write_mp4
 from model.errors import ConfigError, DecodeError
 
 
@@ -22,7 +22,7 @@ def corners(height: int = 32, width: int = 64) -> np.ndarray:
 
 def grey_ramp(num_frames: int, size: int = 16) -> np.ndarray:
     """Frame k has level 10 + 10 k."""
-    levels = (10 + 10 * np.arange(num_frames)).astype(np.uint8)
+    levels = (10 + 10 * np.arange(num_frames) % 240).astype(np.uint8)
     return np.broadcast_to(levels[:, None, None, None], (num_frames, size, size, 3)).copy()
 
 
@@ -82,6 +82,32 @@ def test_same_frames_give_the_same_bytes_and_no_partial_stays(tmp_path: Path):
         seen.add((tmp_path / f"{index}.mp4").read_bytes())
     assert len(seen) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{index}.mp4" for index in range(6)]
+
+
+@pytest.mark.parametrize("lengths", [[1] * 40, [7, 20, 13]])
+def test_pieces_give_the_bytes_of_the_whole(tmp_path: Path, lengths: list[int]):
+    frames = np.random.default_rng(0).integers(0, 255, (40, 32, 48, 3), dtype=np.uint8)
+    write_mp4(tmp_path / "whole.mp4", frames, 8)
+    with mp4_writer(tmp_path / "pieces.mp4", 8) as write:
+        for piece in np.split(frames, np.cumsum(lengths)[:-1]):
+            assert not (tmp_path / "pieces.mp4").exists()
+            write(piece)
+    assert (tmp_path / "pieces.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "error"),
+    [([16, 32], "32x32 cannot follow those of 16x16"), ([16, 17], "cannot follow"), ([], "no frame")],
+)
+def test_a_video_whose_making_fails_leaves_no_file(tmp_path: Path, sizes: list[int], error: str):
+    def write_all() -> None:
+        with mp4_writer(tmp_path / "a.mp4", 8) as write:
+            for size in sizes:
+                write(grey_ramp(40, size))
+
+    with pytest.raises(ConfigError, match=error):
+        write_all()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("fps", [8, 12.5, Fraction(30000, 1001)])
