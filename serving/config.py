@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import AliasChoices, Field
 
 from model.config import Config
+from serving.limits import PixelLimits
 
 
 class ServeOptions(Config):
@@ -44,7 +45,10 @@ class ServeOptions(Config):
     body_timeout_s: float = Field(
         default=20.0, gt=0, description="how long a request body may take, beside a second for each 16 KiB of it"
     )
-    max_video_px: int = Field(default=2**22, ge=1, description="largest width x height x frames of one video")
+    max_video_px: int = Field(default=2**22, ge=1, description="most width x height x frames that are made at once")
+    max_long_px: int = Field(
+        default=2**24, ge=1, description="most width x height x frames of a long video, which is made window by window"
+    )
     word_rules: Path | None = Field(
         default=None, description="what prompts may not ask for, `category: phrase` a line; a short list comes with us"
     )
@@ -102,6 +106,11 @@ class ServeConfig(ServeOptions):
             return model_id, ""
         name, _, reference = model_id.rpartition("@")
         return (name, reference) if reference and name in self.model_names else None
+
+    @property
+    def pixels(self) -> PixelLimits:
+        """How large a video may be."""
+        return PixelLimits(self.max_video_px, max(self.max_video_px, self.max_long_px))
 
     @property
     def uploads(self) -> Path:

@@ -2,6 +2,7 @@
 
 import re
 from fractions import Fraction
+from typing import NamedTuple
 
 from pydantic import Field
 
@@ -60,6 +61,17 @@ class ModelFacts(Config):
         return VideoShape(self.frame_step, self.height_step, self.width_step)
 
 
+WINDOW_BY_WINDOW = frozenset({"generate", "animate", "feature", "storyboard"})
+"""Kinds of operations whose videos cost time, and no memory, by their length."""
+
+
+class PixelLimits(NamedTuple):
+    """The most width x height x frames: of what is made at once, and of a video in all."""
+
+    at_once: int
+    in_all: int
+
+
 def shape_of(seconds: str, size: str, facts: ModelFacts, *, max_video_px: int) -> VideoShape:
     """The frames and pixels of a video of this duration and size.
 
@@ -79,16 +91,22 @@ def shape_of(seconds: str, size: str, facts: ModelFacts, *, max_video_px: int) -
     return VideoShape(num_frames, height, width)
 
 
-def check_pixels(shape: VideoShape, max_video_px: int) -> None:
-    """Passes when a video of this shape is not too much for the server.
+def check_pixels(shape: VideoShape, kind: str, facts: ModelFacts, limits: PixelLimits) -> None:
+    """Passes when a video of this shape, made by this kind of operation, is not too much for the server.
 
     Raises:
         LimitError: it is.
     """
-    num_px = shape.num_frames * shape.height * shape.width
-    if num_px > max_video_px:
-        message = f"The result would have {num_px} pixels in all; this server makes at most {max_video_px}."
-        raise LimitError("seconds", message)
+    frame_px = shape.height * shape.width
+    is_rolled = kind in WINDOW_BY_WINDOW and facts.window_frames > 0
+    num_at_once = min(shape.num_frames, facts.window_frames) if is_rolled else shape.num_frames
+    for num_px, most, how in (
+        (num_at_once * frame_px, limits.at_once, "at once"),
+        (shape.num_frames * frame_px, limits.in_all, "in all"),
+    ):
+        if num_px > most:
+            message = f"The result would have {num_px} pixels {how}; this server makes at most {most}."
+            raise LimitError("seconds", message)
 
 
 def num_frames_of(seconds: str, fps: float) -> int:

@@ -51,7 +51,7 @@ def order_of(job: Job, facts: ModelFacts, config: ServeConfig, shelf: Shelf) -> 
     """
     settings = job.settings
     operation = settings.get("operation") or {"kind": "generate"}
-    shape = _shape(job, facts, config)
+    shape = _shape(job, operation["kind"], facts, config)
     inputs = {role: _frames(given, shape, facts, shelf) for role, given in settings.get("inputs", {}).items()}
     expand = expander(facts.prompt_expander)
     wanted = Wanted(job.prompt, shape, operation, inputs, expand)
@@ -91,11 +91,11 @@ def uploads_of(job: Job, shelf: Shelf) -> Iterator[np.ndarray]:
             yield frames if frames.ndim == 4 else frames[None]
 
 
-def _shape(job: Job, facts: ModelFacts, config: ServeConfig) -> VideoShape:
+def _shape(job: Job, kind: str, facts: ModelFacts, config: ServeConfig) -> VideoShape:
     """The shape of the result, checked again: the model may have changed since the request was."""
-    fitting = shape_of(facts.default_seconds, job.size, facts, max_video_px=config.max_video_px)
+    fitting = shape_of(facts.default_seconds, job.size, facts, max_video_px=config.pixels.in_all)
     shape = fitting._replace(num_frames=num_frames_of(job.seconds, facts.fps))
-    check_pixels(shape, config.max_video_px)
+    check_pixels(shape, kind, facts, config.pixels)
     return shape
 
 

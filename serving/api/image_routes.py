@@ -67,7 +67,7 @@ async def generate_images(request: Request, backend: UsesBackend) -> Images:
 
 
 def _queue(wanted: CreateImage, number: int, backend: Backend) -> Sequence[Job]:
-    asked = Asked(facts=backend.facts(wanted.model), max_video_px=backend.config.max_video_px)
+    asked = Asked(facts=backend.facts(wanted.model), pixels=backend.config.pixels)
     return backend.queue_all(operations.seeded(operations.image, wanted, asked, number))
 
 

@@ -15,7 +15,7 @@ from model.plan import CONTINUED_GUIDANCE_SCALE
 from model.shapes import VideoShape
 from serving.api.errors import invalid
 from serving.api.schema import CreateVideo, Listed, NewShape, Prompt, Sampling, Seconds, Text, check_rate, settings_of
-from serving.limits import LimitError, ModelFacts, check_pixels, seconds_text, shape_of
+from serving.limits import LimitError, ModelFacts, PixelLimits, check_pixels, seconds_text, shape_of
 from serving.store.jobs import NewJob
 
 Strength = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
@@ -136,7 +136,7 @@ class Asked:
     """Everything that decides a job: the request, the model's facts, the inputs by their role, and who asks."""
 
     facts: ModelFacts
-    max_video_px: int
+    pixels: PixelLimits
     inputs: Mapping[str, Input] = field(default_factory=dict)
     idempotency_key: str | None = None
     is_retry: bool = False
@@ -150,7 +150,7 @@ class Asked:
         facts = self.facts
         try:
             return shape_of(
-                seconds or facts.default_seconds, size or facts.default_size, facts, max_video_px=self.max_video_px
+                seconds or facts.default_seconds, size or facts.default_size, facts, max_video_px=self.pixels.in_all
             )
         except LimitError as error:
             raise invalid(str(error), param=error.param) from error
@@ -159,7 +159,7 @@ class Asked:
         """The job of a request whose result has this shape."""
         check_rate(request, self.facts)
         try:
-            check_pixels(shape, self.max_video_px)
+            check_pixels(shape, kind, self.facts, self.pixels)
         except LimitError as error:
             raise invalid(str(error), param=error.param) from error
         inputs = {role: given.reference for role, given in self.inputs.items()}

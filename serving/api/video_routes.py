@@ -155,7 +155,7 @@ async def _creation(fields: dict[str, Any], backend: Backend, retry: Retry) -> t
 
 def _asked(facts: ModelFacts, inputs: dict[str, Input], backend: Backend, retry: Retry) -> Asked:
     """What decides a job beside its request; inputs may still be put to it."""
-    return Asked(facts=facts, max_video_px=backend.config.max_video_px, inputs=inputs, **retry._asdict())
+    return Asked(facts=facts, pixels=backend.config.pixels, inputs=inputs, **retry._asdict())
 
 
 async def _queued(new: NewJob, backend: Backend, response: Response) -> Video:

@@ -1,12 +1,16 @@
 """Troubles that are nobody's fault and pass: no space left, or a database that does not answer."""
 
+import logging
 import sqlite3
+from collections.abc import Callable
 
 import psycopg
 from sqlalchemy import exc
 from sqlalchemy.exc import DBAPIError
 
 from model.errors import is_disk_full
+
+logger = logging.getLogger(__name__)
 
 NO_SPACE = "insufficient_storage"
 _SQLITE_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_WRITE}
@@ -43,3 +47,17 @@ def is_out_of_reach(error: BaseException) -> bool:
 def passes(error: BaseException) -> bool:
     """Whether the same work may well succeed later."""
     return is_full(error) or is_out_of_reach(error)
+
+
+def unless_in_trouble(work: Callable[[], bool | None]) -> bool:
+    """Whether there was work; False when its outcome could not be written down: no space, or no answer.
+
+    Whoever works lives on: the job's lease runs out, and it is made again when the trouble has passed.
+    """
+    try:
+        return bool(work())
+    except Exception as error:
+        if not passes(error):
+            raise
+        logger.exception("the job table cannot be written at the moment")
+        return False

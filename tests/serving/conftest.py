@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 from mlflow import MlflowClient
 
 from model.errors import RegistryError
-from model.plan import Task
+from model.plan import Piece, Task
 from model.sampling import SamplingOptions
 from model.shapes import Compression, VideoShape
 from model.tasks import Generate, Image
@@ -51,10 +51,8 @@ class Painter:
         self.prompts: list[str] = []
         self.batches: list[int] = []
 
-    def run(
-        self, task: Task, *, seeds: Sequence[int], options: SamplingOptions
-    ) -> Generator[Step, None, list[np.ndarray]]:
-        """Yields after each step; returns the frames."""
+    def stream(self, task: Task, *, seeds: Sequence[int], options: SamplingOptions) -> Iterator[Step | Piece]:
+        """Yields after each step, then the frames in pieces of four."""
         assert isinstance(task, Generate | Image)
         shape = task.shape if isinstance(task, Generate) else (1, task.height, task.width)
         self.prompts.append(task.prompt)
@@ -62,12 +60,14 @@ class Painter:
         for step in range(1, num_steps + 1):
             self.on_step(step)
             yield Step(step, num_steps)
-        return self._paint(shape, seeds)
+        videos = self._paint(shape, seeds)
+        for begin in range(0, len(videos[0]), 4):
+            yield Piece([video[begin : begin + 4] for video in videos])
 
     def generate(
         self, prompts: Sequence[str], shape: VideoShape, *, seeds: Sequence[int], options: SamplingOptions
     ) -> Generator[Step, None, list[np.ndarray]]:
-        """As `run`, in one batch."""
+        """As `stream`, in one batch and one piece."""
         self.prompts += prompts
         self.batches.append(len(prompts))
         num_steps = options.num_steps or 3

@@ -1,31 +1,29 @@
-"""Weights to files with a tiny real model: progress, size, rate, repeatability; files whole or absent."""
+"""Weights to frames with a tiny real model: progress, size, repeatability."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
-from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
-from data.video import read_frames
 from model.errors import StageError
 from model.pipeline import SkyloomPipeline
-from model.runner import finish
+from model.plan import Piece
 from model.sampling import SamplingOptions
 from model.shapes import VideoShape
 from model.tasks import Generate
 from model.tiny import save_tiny_pipeline
-from serving.engine import Order, make, spritesheet, write_files
-from serving.store.storage import FILE_NAMES
+from serving.engine import Order, make
 
 SHAPE = VideoShape(12, 32, 48)
 OPTIONS = SamplingOptions(num_steps=2, guidance_scale=2.0)
 ORDER = Order(task=Generate("a red ball", SHAPE), shape=SHAPE, seed=3, options=OPTIONS)
 
 
-def unsealed(path: Path, media_type: str) -> None:
-    """Leaves a file as it is."""
+def made(pipeline: SkyloomPipeline, orders: Sequence[Order]) -> list[np.ndarray]:
+    """The whole videos of the orders."""
+    pieces = [said.videos for said in make(pipeline, orders) if isinstance(said, Piece)]
+    return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -35,66 +33,35 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> SkyloomPipeline:
     return SkyloomPipeline.from_pretrained(folder)
 
 
-def test_a_prompt_becomes_files(pipeline: SkyloomPipeline, tmp_path: Path) -> None:
-    steps, folder = [], tmp_path / "job" / "1"
-    making = make(pipeline, [ORDER])
-    try:
-        while True:
-            steps.append(next(making))
-    except StopIteration as stop:
-        files = write_files(stop.value.videos[0], pipeline.fps, folder, unsealed)
+def test_steps_and_frames_come_while_a_long_video_is_made(pipeline: SkyloomPipeline) -> None:
+    shape = SHAPE._replace(num_frames=100)
+    said = list(make(pipeline, [replace(ORDER, task=Generate("a red ball", shape), shape=shape)]))
+    steps = [percent for percent in said if not isinstance(percent, Piece)]
     assert steps == sorted(steps)
     assert 0 < steps[0] < steps[-1] == 90
-    assert {path.name for path in folder.iterdir()} == set(FILE_NAMES.values())
-    assert read_frames(folder / "video.mp4").shape == (12, 32, 48, 3)
-    with av.open(str(folder / "video.mp4")) as container:
-        stream = container.streams.video[0]
-        assert (stream.codec_context.name, stream.average_rate) == ("h264", Fraction(8))
-    assert files["video"]["num_bytes"] == (folder / "video.mp4").stat().st_size
+    lengths = [len(piece.videos[0]) for piece in said if isinstance(piece, Piece)]
+    assert sum(lengths) == 100
+    first = next(place for place, one in enumerate(said) if isinstance(one, Piece))
+    assert first < len(said) / 2, "frames come before the last step"
 
 
 def test_a_seed_decides_every_byte_alone_and_in_a_batch(pipeline: SkyloomPipeline) -> None:
     orders = [replace(ORDER, seed=seed) for seed in (3, 3, 4)]
-    alone = [finish(make(pipeline, [order])).videos[0].tobytes() for order in orders]
+    alone = [made(pipeline, [order])[0].tobytes() for order in orders]
     assert alone[0] == alone[1] != alone[2]
-    together = [frames.astype(int) for frames in finish(make(pipeline, orders)).videos]
+    together = [frames.astype(int) for frames in made(pipeline, orders)]
     for one, frames in zip(alone, together, strict=True):
         # a batch sums in another order: what is left of that after rounding is one step of 255 at most
         assert np.abs(np.frombuffer(one, np.uint8).reshape(frames.shape) - frames).max() <= 1
 
 
-def test_frames_that_were_not_asked_for_are_refused(pipeline: SkyloomPipeline) -> None:
+@pytest.mark.parametrize("cut", [np.s_[:-1], np.s_[:, :-2]])
+def test_frames_that_were_not_asked_for_are_refused(pipeline: SkyloomPipeline, cut) -> None:
     class Short(SkyloomPipeline):
-        def run(self, *args, **kwargs):
-            frames = yield from super().run(*args, **kwargs)
-            return [frames[0][:-1]]
+        def stream(self, *args, **kwargs):
+            for said in super().stream(*args, **kwargs):
+                yield Piece([said.videos[0][cut]]) if isinstance(said, Piece) else said
 
     short = Short(pipeline.autoencoder, pipeline.transformer)
     with pytest.raises(StageError, match="Skyloom pipeline"):
-        finish(make(short, [ORDER]))
-
-
-def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    frames = np.zeros((4, 32, 32, 3), np.uint8)
-
-    def full(path: Path) -> str:
-        raise OSError("disk full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("serving.engine.file_digest", full)
-        with pytest.raises(OSError, match="disk full"):
-            write_files(frames, 8, tmp_path / "1", unsealed)
-    assert list(tmp_path.iterdir()) == []
-    write_files(frames, 8, tmp_path / "1", unsealed)
-    write_files(frames, 8, tmp_path / "1", unsealed)
-    assert [path.name for path in tmp_path.iterdir()] == ["1"]
-
-
-def test_sprites_read_like_text() -> None:
-    frames = np.arange(20, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 3, 3), np.uint8)
-    sheet = spritesheet(frames)
-    assert sheet.shape == (8, 12, 3)
-    assert sheet[0, 0, 0] == 0
-    assert sheet[-1, -1, 0] == 19
-    assert list(sheet[0, ::3, 0]) == sorted(sheet[0, ::3, 0])
-    assert spritesheet(frames[:3]).shape == (4, 6, 3)
+        made(short, [ORDER])

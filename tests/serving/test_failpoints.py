@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import pytest
 
 from serving.config import ServeConfig
-from serving.engine import write_files
+from serving.draft import Draft
 from serving.store.janitor import YOUNG_S, Janitor
 from serving.store.jobs import JobTable, NewJob
 from serving.store.storage import VideoStorage
@@ -41,8 +41,10 @@ def die_after(call: Callable[..., Any]) -> Callable[..., NoReturn]:
 
 POINTS = {
     "claimed, nothing made": ("serving.worker.make", die),
-    "made, nothing written": ("serving.worker.write_files", die),
-    "written, the row does not know": ("serving.worker.write_files", die_after(write_files)),
+    "made, nothing written": ("serving.draft.Draft.add", die),
+    "half written": ("serving.draft.Draft.add", die_after(Draft.add)),
+    "written, nothing signed": ("serving.draft.Draft.finish", die),
+    "in place, the row does not know": ("serving.draft.Draft.finish", die_after(Draft.finish)),
     "the row knows, old attempts not cleared": (
         "serving.store.storage.VideoStorage.keep_only",
         die,
@@ -66,6 +68,7 @@ def test_a_death_leaves_one_result_and_no_orphan(
         doomed = hire(config, jobs)
         with monkeypatch.context() as patch:
             patch.setattr(target, deadly)
+            patch.setattr("serving.draft.Draft.discard", lambda draft: None)
             with pytest.raises(KilledError):
                 doomed.run_one()
         time.sleep(0.03)

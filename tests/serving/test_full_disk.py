@@ -22,8 +22,8 @@ from serving.api.intake import LIMITS
 from serving.config import ServeConfig
 from serving.store.database import Database
 from serving.store.jobs import JobTable
-from serving.store.trouble import is_full
-from serving.worker import Worker, unless_in_trouble
+from serving.store.trouble import is_full, unless_in_trouble
+from serving.worker import Worker
 
 Hire = Callable[[ServeConfig, JobTable], Worker]
 A_VIDEO = {"prompt": "a red ball", "seconds": "2", "size": "48x32"}

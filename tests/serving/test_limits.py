@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.shapes import VideoShape
-from serving.limits import LimitError, ModelFacts, seconds_text, shape_of
+from serving.limits import LimitError, ModelFacts, PixelLimits, check_pixels, seconds_text, shape_of
 
 
 def facts_at(fps: float) -> ModelFacts:
@@ -58,3 +58,25 @@ def test_any_other_text_is_refused_by_name(text: str) -> None:
 
 def test_seconds_are_written_short() -> None:
     assert [seconds_text(value) for value in (2.0, 0.5, 1 / 6, 10.0)] == ["2", "0.5", "0.167", "10"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "num_frames", "height", "error"),
+    [
+        ("generate", 16, 8, None),
+        ("generate", 1000, 8, None),
+        ("storyboard", 1004, 8, "in all"),
+        ("generate", 1000, 16, "at once"),
+        ("loop", 16, 8, None),
+        ("loop", 20, 8, "at once"),
+        ("extend", 20, 8, "at once"),
+    ],
+)
+def test_only_what_is_made_window_by_window_may_be_long(kind: str, num_frames: int, height: int, error) -> None:
+    facts = facts_at(8).model_copy(update={"window_frames": 16})
+    limits = PixelLimits(at_once=16 * 8 * 16, in_all=1000 * 8 * 16)
+    if error is None:
+        check_pixels(VideoShape(num_frames, height, 16), kind, facts, limits)
+    else:
+        with pytest.raises(LimitError, match=error):
+            check_pixels(VideoShape(num_frames, height, 16), kind, facts, limits)

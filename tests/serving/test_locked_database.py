@@ -14,8 +14,8 @@ from serving.api.app import create_app
 from serving.config import ServeConfig
 from serving.store.database import Database
 from serving.store.jobs import JobTable
-from serving.store.trouble import is_out_of_reach, passes
-from serving.worker import Worker, unless_in_trouble
+from serving.store.trouble import is_out_of_reach, passes, unless_in_trouble
+from serving.worker import Worker
 
 A_VIDEO = {"prompt": "a red ball", "seconds": "1", "size": "48x32"}
 

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from data.video import write_mp4
 from serving.api.app import create_app
 from serving.config import ServeConfig
+from serving.store.jobs import JobTable
 from serving.trust.mark import marked
 from serving.trust.moderation import GuardAwayError, ModerationError, Moderator, match, read_rules
 from serving.worker import Worker
@@ -73,12 +74,12 @@ def test_an_operators_rules_take_the_place_of_ours(config: ServeConfig, tmp_path
         own.check_texts(["a Wombat"])
 
 
-def test_refused_frames_leave_no_file(config: ServeConfig, client: TestClient, worker: Worker, monkeypatch) -> None:
+def test_refused_frames_leave_no_file(config: ServeConfig, client: TestClient, hire, jobs: JobTable) -> None:
     class Strict:
         def score_images(self, images: list) -> np.ndarray:
             return np.array([0.1] * (len(images) - 1) + [0.9])
 
-    worker._moderator = Moderator(config.model_copy(update={"frame_check": "nsfw"}))
+    worker = hire(config.model_copy(update={"frame_check": "nsfw"}), jobs)
     worker._moderator.__dict__["_classifier"] = Strict()
     video = client.post("/v1/videos", json=A_VIDEO).json()
     assert worker.run_one()
@@ -88,13 +89,13 @@ def test_refused_frames_leave_no_file(config: ServeConfig, client: TestClient, w
 
 
 def test_a_refused_upload_is_not_worked_on(
-    config: ServeConfig, client: TestClient, worker: Worker, painter, tmp_path
+    config: ServeConfig, client: TestClient, hire, jobs: JobTable, painter, tmp_path
 ) -> None:
     class Strict:
         def score_images(self, images: list) -> np.ndarray:
             return np.full(len(images), 0.9)
 
-    worker._moderator = Moderator(config.model_copy(update={"frame_check": "nsfw"}))
+    worker = hire(config.model_copy(update={"frame_check": "nsfw"}), jobs)
     worker._moderator.__dict__["_classifier"] = Strict()
     write_mp4(tmp_path / "film.mp4", np.zeros((8, 32, 48, 3), np.uint8), 8)
     made = client.post("/v1/videos/edits", data={"prompt": "p"}, files={"video": (tmp_path / "film.mp4").read_bytes()})

@@ -87,7 +87,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     exporter = OTLPSpanExporter(endpoint=f"http://127.0.0.1:{server.server_port}/v1/traces")
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracer = provider.get_tracer("skyloom")
-    for module in ("serving.tracing", "serving.worker", "serving.api.middleware"):
+    for module in ("serving.tracing", "serving.finisher", "serving.api.middleware"):
         monkeypatch.setattr(f"{module}.tracer", tracer)
     yield server
     provider.shutdown()

@@ -183,6 +183,19 @@ def test_blends_loops_and_storyboards(post: Post, client: TestClient, made: dict
     assert len(frames_of(client, told, tmp_path)) == 12
 
 
+def test_a_long_video_follows_a_prompt_for_each_part(post: Post, client: TestClient, tmp_path: Path) -> None:
+    def board(second: str) -> np.ndarray:
+        cards = [{"prompt": "a red ball", "seconds": "6"}, {"prompt": second, "seconds": "10"}]
+        video = post("/storyboards", {"cards": cards, "size": "48x32"})
+        assert video["seconds"] == "16"
+        return frames_of(client, video, tmp_path)
+
+    one, other = board("a blue cube"), board("a green cone")
+    assert len(one) == 128
+    assert psnr(one[:40], other[:40]) > psnr(one[48:], other[48:])
+    assert not np.array_equal(one[48:], other[48:])
+
+
 def test_a_card_begins_with_its_picture(post: Post, client: TestClient, tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (90, 60), (200, 40, 40)).save(buffer, format="PNG")

@@ -12,7 +12,7 @@ from PIL import Image
 from data.video import read_frames, write_mp4
 from model.errors import ConfigError
 from serving.config import ServeConfig
-from serving.engine import write_files
+from serving.draft import Draft
 from serving.store.storage import FILE_NAMES, MEDIA_TYPES, Variant
 from serving.trust.certificates import AUTHORITY, KEY, identity_of, make_identity, own_identity
 from serving.trust.provenance import Claim, Ingredient, Notary, inspect
@@ -70,7 +70,9 @@ def signed(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Path, bytes]
     identity = make_identity()
     notary, draw = Notary(identity), np.random.default_rng(2)
     frames = draw.integers(0, 256, (8, 32, 48, 3), np.uint8)
-    write_files(frames, 8, tmp_path / "1", lambda path, kind: notary.sign(path, kind, Claim("t", {"seed": 1})))
+    draft = Draft(tmp_path / "1", len(frames), 8)
+    draft.add(frames)
+    draft.finish(lambda path, kind: notary.sign(path, kind, Claim("t", {"seed": 1})))
     return tmp_path / "1" / FILE_NAMES[request.param], identity.authority
 
 

@@ -3,12 +3,15 @@
 import errno
 import threading
 import time
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 
-import serving.worker
 from model.errors import ConfigError
+from model.plan import Piece
 from serving.config import ServeConfig
+from serving.draft import Draft
 from serving.engine import LoadedModel
 from serving.store.database import Database
 from serving.store.jobs import JobTable, NewJob
@@ -226,8 +229,8 @@ def test_the_next_video_is_rendered_while_the_one_before_is_written(
 ) -> None:
     """Both leases are kept alive meanwhile, and no third video is begun."""
     written, rendered = threading.Event(), []
-    write = serving.worker.write_files
-    monkeypatch.setattr(serving.worker, "write_files", lambda *words: (written.wait(30), write(*words))[1])
+    finish = Draft.finish
+    monkeypatch.setattr(Draft, "finish", lambda *words: (written.wait(30), finish(*words))[1])
     painter.on_step = lambda step: step == 1 and rendered.append(painter.prompts[-1])
     short = config.model_copy(update={"lease_s": 0.4, "max_batch": 1})
     ids = [queue(jobs, prompt=prompt) for prompt in ("one", "two", "three")]
@@ -241,6 +244,59 @@ def test_the_next_video_is_rendered_while_the_one_before_is_written(
     written.set()
     until(lambda: all(found(jobs, job_id).status == "completed" for job_id in ids))
     assert [found(jobs, job_id).attempts for job_id in ids] == [1, 1, 1]
+
+
+def test_of_a_long_video_only_a_few_pieces_wait(worker: Worker, jobs: JobTable, painter, monkeypatch) -> None:
+    made, written, ahead = 0, 0, []
+    stream, add = painter.stream, Draft.add
+
+    def counted(*words, **named):
+        nonlocal made
+        for said in stream(*words, **named):
+            if isinstance(said, Piece):
+                made += 1
+                ahead.append(made - written)
+            yield said
+
+    def slow_add(draft: Draft, frames: np.ndarray) -> None:
+        nonlocal written
+        time.sleep(0.01)
+        add(draft, frames)
+        written += 1
+
+    monkeypatch.setattr(painter, "stream", counted)
+    monkeypatch.setattr(Draft, "add", slow_add)
+    job_id = queue(jobs, seconds="100")
+    worker.run_one()
+    assert found(jobs, job_id).status == "completed"
+    assert (made, written) == (200, 200)
+    assert 1 < max(ahead) <= 4
+
+
+def test_a_long_video_that_is_deleted_midway_leaves_nothing(
+    worker, jobs: JobTable, painter, config, monkeypatch
+) -> None:
+    job_id, stream = queue(jobs, seconds="100"), painter.stream
+
+    def deleted_midway(*words, **named):
+        for number, said in enumerate(stream(*words, **named)):
+            if number == 50:
+                worker._finisher.settle()
+                assert list(config.storage.glob(f"{job_id}/.*/.video.mp4.*.part"))
+                jobs.delete(job_id)
+                yield Step(4, 4)
+            yield said
+
+    monkeypatch.setattr(painter, "stream", deleted_midway)
+    assert worker.run_one()
+    assert not (config.storage / job_id).exists()
+
+
+class Step(NamedTuple):
+    """A denoising step."""
+
+    step: int
+    num_steps: int
 
 
 def until(condition) -> None:
