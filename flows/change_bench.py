@@ -10,7 +10,8 @@ from flows.bench_rows import at_least_share, at_most
 from flows.bench_studio import HUES, Scene, Studio
 from flows.video_measures import border_step, farthest, first_frame_of, outside_psnr_db, turns_once
 from model.plan import Task
-from model.tasks import Blend, Card, Edit, Generate, Image, Inpaint, Storyboard
+from model.storyboard import Card, Storyboard
+from model.tasks import Blend, Edit, Generate, Image, Inpaint
 from training.coherence import colour_mask
 from training.seams import dissolve
 

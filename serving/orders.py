@@ -12,7 +12,8 @@ from model.errors import StageError
 from model.plan import Task
 from model.sampling import SamplingOptions
 from model.shapes import VideoShape
-from model.tasks import Animate, Blend, Card, Edit, Extend, Feature, Generate, Image, Join, Loop, Storyboard
+from model.storyboard import Card, Storyboard
+from model.tasks import Animate, Blend, Edit, Extend, Feature, Generate, Image, Join, Loop
 from serving.api.intake import Intake
 from serving.api.operations import card_role
 from serving.config import ServeConfig

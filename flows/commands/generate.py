@@ -10,7 +10,10 @@ from flows.commands.flags import read_flags
 from flows.commands.making import MakeFlags, Materials, make
 from model.errors import ConfigError
 from model.plan import Task
-from model.tasks import Animate, Blend, Card, Edit, Extend, Generate, Join, Loop, Storyboard
+from model.shapes import VideoShape
+from model.storyboard import Card, Storyboard
+from model.tasks import Animate, Blend, Edit, Extend, Generate, Join, Loop
+from serving.limits import seconds_text
 
 SIZE = Field(default=None, description="WIDTHxHEIGHT; the model's own when not given")
 SECONDS = Field(default=None, description="length; that of the training clips when not given")
@@ -22,12 +25,30 @@ class GenerateFlags(MakeFlags):
     prompt: CliPositionalArg[str] = Field(min_length=1, description="what the video shows")
     size: str | None = SIZE
     seconds: str | None = SECONDS
+    num_frames: int | None = Field(
+        default=None,
+        ge=1,
+        validation_alias=AliasChoices("frames", "num_frames"),
+        description="length in frames, in place of --seconds",
+    )
+
+    def shape(self, at: Materials) -> VideoShape:
+        """The shape of the video.
+
+        Raises:
+            ConfigError: the length is said twice, or the model cannot make it.
+        """
+        if self.num_frames is None:
+            return at.shape(self.seconds)
+        if self.seconds is not None:
+            raise ConfigError(f"--seconds {self.seconds} and --frames {self.num_frames} say the length; give one")
+        return at.shape(seconds_text(self.num_frames / at.facts.fps))
 
 
 def generate(name: str, arguments: list[str]) -> None:
     """A video from a prompt."""
     flags = read_flags(GenerateFlags, name, arguments)
-    make(flags, flags.size, lambda at: Generate(at.prompt(flags.prompt), at.shape(flags.seconds)))
+    make(flags, flags.size, lambda at: Generate(at.prompt(flags.prompt), flags.shape(at)))
 
 
 class LoopFlags(GenerateFlags):
@@ -37,7 +58,7 @@ class LoopFlags(GenerateFlags):
 def loop(name: str, arguments: list[str]) -> None:
     """A perfect loop from a prompt."""
     flags = read_flags(LoopFlags, name, arguments)
-    make(flags, flags.size, lambda at: Loop(at.prompt(flags.prompt), at.shape(flags.seconds)))
+    make(flags, flags.size, lambda at: Loop(at.prompt(flags.prompt), flags.shape(at)))
 
 
 class AnimateFlags(MakeFlags):

@@ -1,9 +1,9 @@
 """What every command that makes a video shares: its flags, the champion, the progress bar, the file."""
 
 import secrets
-from collections.abc import Callable, Generator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import AliasChoices, Field
@@ -13,16 +13,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from data.conform import conformed_image, conformed_video
 from data.prompt_models import RewriterConfig, RulesConfig, load_rewriter
 from data.prompts import Expand, as_it_is
-from data.video import write_mp4
+from data.video import mp4_writer
 from flows.commands.champion import load_champion
 from flows.commands.flags import Flags
 from model.errors import ConfigError
-from model.plan import Task
+from model.plan import Piece, Task, Video
 from model.sampling import GuidanceKind, SamplingOptions, Solver
 from model.shapes import VideoShape
+from serving.engine import SamplingStep
 from serving.limits import ModelFacts, shape_of
 
-MAX_VIDEO_PX = 2**26
+MAX_FILE_PX = 2**26
+"""Of a given video, which lies in memory whole."""
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -78,7 +80,7 @@ class Materials:
         return frames, self._frames(second, [VideoShape(*frames.shape[:3])])
 
     def _frames(self, path: Path, shapes: Sequence[VideoShape]) -> np.ndarray:
-        most = MAX_VIDEO_PX // max(shape.height * shape.width for shape in shapes)
+        most = MAX_FILE_PX // max(shape.height * shape.width for shape in shapes)
         return conformed_video(path, shapes, self.facts.fps, max_frames=most)
 
     def clip(self, path: Path) -> np.ndarray:
@@ -93,10 +95,10 @@ class Materials:
         return conformed_image(path, self.shapes)
 
     def shape(self, seconds: str | None) -> VideoShape:
-        """The shape of a new video."""
+        """The shape of a new video; how long it may be is for its maker to know."""
         facts = self.facts
         return shape_of(
-            seconds or facts.default_seconds, self._size or facts.default_size, facts, max_video_px=MAX_VIDEO_PX
+            seconds or facts.default_seconds, self._size or facts.default_size, facts, max_video_px=sys.maxsize
         )
 
     def num_frames(self, seconds: str | None) -> int:
@@ -123,15 +125,17 @@ def make(flags: MakeFlags, size: str | None, order: Callable[[Materials], Task])
         negative_prompt=flags.negative_prompt,
         solver=flags.solver,
     )
-    frames = _sampled(loaded.pipeline.run(task, seeds=[seed], options=options), console)[0]
-    flags.out.parent.mkdir(parents=True, exist_ok=True)
-    write_mp4(flags.out, frames, facts.fps)
-    made = f"{frames.shape[2]}x{frames.shape[1]}, {len(frames)} frames at {facts.fps:g}/s, seed {seed}"
+    num_frames, size = 0, ""
+    with mp4_writer(flags.out, facts.fps) as write:
+        for frames in _drawn(loaded.pipeline.stream(task, seeds=[seed], options=options), console):
+            write(frames)
+            num_frames, size = num_frames + len(frames), f"{frames.shape[2]}x{frames.shape[1]}"
+    made = f"{size}, {num_frames} frames at {facts.fps:g}/s, seed {seed}"
     console.print(f"{flags.out}: {made}, {facts.name} {facts.version}")
 
 
-def _sampled(sampler: Generator[Any, None, list[np.ndarray]], console: Console) -> Sequence[np.ndarray]:
-    """What the sampler returns, with its progress drawn on the way."""
+def _drawn(stream: Iterable[SamplingStep | Piece], console: Console) -> Iterator[Video]:
+    """The frames of the one video as they are finished, with the progress drawn on the way."""
     columns = (
         TextColumn("sampling"),
         BarColumn(),
@@ -140,9 +144,8 @@ def _sampled(sampler: Generator[Any, None, list[np.ndarray]], console: Console) 
     )
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("sampling", total=None)
-        while True:
-            try:
-                step = next(sampler)
-            except StopIteration as stop_iteration:
-                return stop_iteration.value
-            progress.update(bar, completed=step.step, total=step.num_steps)
+        for said in stream:
+            if isinstance(said, Piece):
+                yield said.videos[0]
+            else:
+                progress.update(bar, completed=said.step, total=said.num_steps)

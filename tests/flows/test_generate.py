@@ -11,6 +11,9 @@ from data.video import read_frames, write_mp4
 from flows.commands import champion
 from flows.commands.generate import animate, blend, edit, extend, generate, join, loop, storyboard
 from model.errors import ConfigError, DecodeError
+from model.pipeline import SkyloomPipeline
+from model.shapes import VideoShape
+from model.tasks import Generate
 from model.tiny import save_tiny_pipeline
 
 Make = Callable[..., np.ndarray]
@@ -47,6 +50,19 @@ def film(tmp_path: Path) -> Path:
 
 def test_a_prompt_at_any_length_and_size(made: Make) -> None:
     assert made(generate, "a red ball", "--seconds", "3", "--size", "32x48").shape == (24, 48, 32, 3)
+
+
+def test_a_long_video_is_written_as_it_comes(made: Make, folder: Path, tmp_path: Path) -> None:
+    assert len(made(generate, "a red ball", "--frames", "72", "--size", "32x32")) == 72
+    task = Generate("a red ball", VideoShape(72, 32, 32))
+    whole = SkyloomPipeline.from_pretrained(folder)(task, seed=1, num_steps=2)
+    write_mp4(tmp_path / "whole.mp4", whole, 8)
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_a_length_is_said_once(made: Make) -> None:
+    with pytest.raises(ConfigError, match="--frames 72 say the length"):
+        made(generate, "a red ball", "--frames", "72", "--seconds", "9")
 
 
 def test_a_loop(made: Make) -> None:

@@ -1,9 +1,10 @@
-"""The drift of long videos: nothing for what stays, and the right slope for what fades; moving things do not count."""
+"""The drifts of long videos: nothing for what stays, and the right slope for what fades or shrinks."""
 
 import numpy as np
 import pytest
 
-from flows.rolling_bench import drift_slope
+from data.worlds.palette import COLOURS_RGB
+from flows.rolling_bench import drift_slope, object_slope
 
 
 def scene(brightness: np.ndarray) -> np.ndarray:
@@ -19,3 +20,27 @@ def test_a_still_scene_with_a_moving_thing_does_not_drift() -> None:
 
 def test_a_fading_scene_drifts_by_its_rate() -> None:
     assert drift_slope(scene(100 + 0.25 * np.arange(256))) == pytest.approx(25, rel=0.05)
+
+
+def ball(areas: np.ndarray, colour: str) -> np.ndarray:
+    """A grey video in which the first pixels of each frame, as many as its area, show a colour."""
+    video = np.full((len(areas), 1024, 3), 100, np.uint8)
+    for frame, area in zip(video, areas, strict=True):
+        frame[: round(area)] = np.round(255 * np.array(COLOURS_RGB[colour]))
+    return video.reshape(len(areas), 32, 32, 3)
+
+
+def test_an_object_that_stays_does_not_drift() -> None:
+    assert object_slope(ball(np.full(128, 200), "blue"), "blue") < 0.1
+
+
+@pytest.mark.parametrize("direction", [-1, 1])
+def test_an_object_that_shrinks_or_grows_drifts_by_its_rate(direction: int) -> None:
+    areas = 400 + direction * np.arange(256)
+    assert object_slope(ball(areas, "blue"), "blue") == pytest.approx(25, rel=0.05)
+
+
+def test_an_object_that_turns_into_another_drifts() -> None:
+    areas = np.full(128, 200)
+    turned = np.concatenate([ball(areas, "blue"), ball(areas, "red")])
+    assert object_slope(turned, "blue") > 30

@@ -12,7 +12,8 @@ from model.plan import Task
 from model.runner import finish
 from model.sampling import SamplingOptions
 from model.shapes import VideoShape
-from model.tasks import Animate, Blend, Card, Edit, Extend, Generate, Image, Inpaint, Join, Loop, Storyboard
+from model.storyboard import Card, Storyboard
+from model.tasks import Animate, Blend, Edit, Extend, Generate, Image, Inpaint, Join, Loop
 from model.tiny import tiny_autoencoder, tiny_transformer
 
 OPTIONS = SamplingOptions(num_steps=3)

@@ -13,7 +13,8 @@ from model.runner import finish
 from model.sampling import SamplingOptions, Start
 from model.seams import Seam, met
 from model.shapes import VideoShape
-from model.tasks import Animate, Card, Extend, Feature, Generate, Storyboard
+from model.storyboard import Card, Storyboard
+from model.tasks import Animate, Extend, Feature, Generate
 from model.tiny import tiny_autoencoder, tiny_transformer
 
 OPTIONS = SamplingOptions(num_steps=2)
