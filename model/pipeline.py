@@ -15,6 +15,7 @@ from torch import Tensor
 
 from model.autoencoder import VideoAutoencoder
 from model.config import Config
+from model.deblocking import Deblocker
 from model.errors import CheckpointError, ConfigError
 from model.guidance import Condition, without_history
 from model.pixels import to_frames, to_video
@@ -206,17 +207,19 @@ class SkyloomPipeline(TaskRunner, DiffusionPipeline):
     def decode(self, latents: Tensor, *, is_ring: bool = False) -> list[Video]:
         """The videos of normalised latents `B C T H W`, uint8 `T H W C` each."""
         raw = self.autoencoder.denormalise(latents)
-        pieces = [to_frames(piece) for piece in decoded(self.autoencoder, raw, is_ring=is_ring)]
-        return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
+        deblocker = Deblocker()
+        pieces = [deblocker.put(to_frames(piece)) for piece in decoded(self.autoencoder, raw, is_ring=is_ring)]
+        videos = [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
+        return deblocker.close(videos) if is_ring else videos
 
     def decoder(self) -> Decoder:
         """A decoder for one batch of videos whose latents come bit by bit; its frames are those of `decode`."""
-        stream = StreamingDecoder(self.autoencoder)
+        stream, deblocker = StreamingDecoder(self.autoencoder), Deblocker()
 
         @torch.no_grad()
         def decode(latents: Tensor, *, is_last: bool) -> Iterator[list[Video]]:
             for piece in stream.add(self.autoencoder.denormalise(latents), is_last=is_last):
-                yield to_frames(piece)
+                yield deblocker.put(to_frames(piece))
 
         return decode
 

@@ -108,19 +108,20 @@ def test_an_extension_is_what_decoding_all_of_it_gives(pipeline: Recorder, given
     assert np.array_equal(new, expected)
 
 
-def test_scenes_that_begin_with_pictures_are_what_decoding_all_gives(pipeline: Recorder) -> None:
-    images = [None, clip(1, 5)[0], None, clip(1, 6)[0], clip(1, 7)[0]]
+def test_scenes_that_begin_with_clips_are_what_decoding_all_gives(pipeline: Recorder) -> None:
+    clips = [None, clip(1, 5), None, clip(6, 6), clip(1, 7)]
     lengths = [8, 4, 60, 12, 24]
-    cards = tuple(Card(str(length), length, image) for length, image in zip(lengths, images, strict=True))
+    cards = tuple(Card(str(length), length, given) for length, given in zip(lengths, clips, strict=True))
     (ours,) = joined(pieces_of(pipeline, Storyboard(cards, SIDE, SIDE), [3]))
     (whole,) = pipeline.at_once()
     scenes = np.split(whole, np.cumsum(lengths)[:-1])
-    for image, scene, made in zip(images, scenes, np.split(ours, np.cumsum(lengths)[:-1]), strict=True):
-        if image is None:
+    for given, scene, made in zip(clips, scenes, np.split(ours, np.cumsum(lengths)[:-1]), strict=True):
+        if given is None:
             assert np.array_equal(made, scene)
         else:
-            assert np.array_equal(made[0], image)
-            assert np.array_equal(made[1:], met(scene[1:], before=Seam(image, scene[0])))
+            num = len(given)
+            assert np.array_equal(made[:num], given)
+            assert np.array_equal(made[num:], met(scene[num:], before=Seam(given[-1], scene[num - 1])))
 
 
 def test_frames_come_before_the_last_window_is_begun() -> None:
