@@ -43,7 +43,7 @@ def check(reply: Response, status: int, code: str, param: str | None = None) -> 
         ({"prompt": "p", "seconds": "1e9"}, "invalid_value", "seconds", "not a number of seconds"),
         ({"prompt": "p", "seconds": "1.8"}, "invalid_value", "seconds", "use '1.5' or '2'"),
         ({"prompt": "p", "seconds": "0.1"}, "invalid_value", "seconds", "use '0.5' or '1'"),
-        ({"prompt": "p", "seconds": "9999"}, "invalid_value", "seconds", "at most 128 seconds"),
+        ({"prompt": "p", "seconds": "9999"}, "invalid_value", "seconds", "at most 512 seconds"),
         ({"prompt": "p", "size": "big"}, "invalid_value", "size", "not WIDTHxHEIGHT"),
         ({"prompt": "p", "size": "0x64"}, "invalid_value", "size", "use '16x64'"),
         ({"prompt": "p", "size": "70x50"}, "invalid_value", "size", "use '64x48'"),

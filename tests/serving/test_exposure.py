@@ -134,6 +134,7 @@ def test_neither_way_to_start_passes_an_open_service(
     config = ServeConfig.at(tmp_path, tracking_uri="sqlite:///unused")
     assert build(config)
     monkeypatch.setenv("RAY_ADDRESS", "ray:6379")
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)  # a Ray that was started in this process has set it
     with pytest.raises(ConfigError, match="Ray at ray:6379"):
         build(config)
 
