@@ -14,7 +14,15 @@ from flows.bench_rows import at_least_share, at_most
 from flows.bench_studio import Studio
 from flows.load_bench import running_server
 from flows.starter_run import starter_run
-from flows.video_measures import distance_px, has_outlier, is_recoloured, psnr_db, step_ratio, turns_once
+from flows.video_measures import (
+    distance_px,
+    has_outlier,
+    is_recoloured,
+    largest_step_ratio,
+    psnr_db,
+    step_ratio,
+    turns_once,
+)
 from training.seams import cross_fade, cross_fade_likeness, dissolve, mix_likeness
 
 NUM_CLIPS = 12
@@ -72,6 +80,7 @@ def loops(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
     """Loops of what can close, played three times; naively, a plain video repeated."""
     seams: list[float] = []
     plain: list[float] = []
+    largest: list[tuple[float, float]] = []
     outliers = 0
     for seed, scene in enumerate(studio.closing(NUM_CLIPS)):
         fields = {"prompt": scene.prompt, "seconds": "2", "seed": seed, "size": size_of(scene.video)}
@@ -80,8 +89,15 @@ def loops(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
         once = endpoint.make("/videos", fields)
         plain.append(step_ratio(np.concatenate([once, once]), len(once)))
         outliers += has_outlier(np.concatenate([made, made, made]))
+        largest.append((largest_step_ratio(np.concatenate([made, made[:1]])), largest_step_ratio(once)))
+    ours, ordinary = (median(ratios) for ratios in zip(*largest, strict=True))
     return {
         "loop seam": _seam("a loop's seam", seams, plain, "a plain video repeated"),
+        "loop largest": Measurement(
+            what=f"the largest frame difference of a loop, seam and all, over its median, median of {len(seams)}",
+            ours=round(ours, 3), unit="x", peer=round(ordinary, 3), peer_name="a plain video played once",
+            goal="none", holds=True,
+        ),
         "loop outliers": Measurement(
             what=f"loops of {len(seams)} with an outlier among the frames when played three times", ours=outliers,
             unit="", goal="none", holds=not outliers,

@@ -26,6 +26,12 @@ def step_ratio(video: np.ndarray, seam: int) -> float:
     return float(steps[seam - 1] / max(float(np.median(np.delete(steps, seam - 1))), 1e-6))
 
 
+def largest_step_ratio(video: np.ndarray) -> float:
+    """The largest frame difference over the median."""
+    steps = np.abs(np.diff(video.astype(np.float64), axis=0)).mean(axis=(1, 2, 3))
+    return float(steps.max() / max(float(np.median(steps)), 1e-6))
+
+
 def border_step(video: np.ndarray, mask: np.ndarray) -> float:
     """The mean difference between neighbouring pixels of which one lies in a region, bool `T H W`, and one outside."""
     steps = []

@@ -35,6 +35,15 @@ def met(made: np.ndarray, *, before: Seam | None = None, after: Seam | None = No
     return mended.round().clip(0, 255).astype(np.uint8)
 
 
+def begun_where_calmest(ring: np.ndarray) -> np.ndarray:
+    """A ring, uint8 `T H W C`, turned so that it changes least from its last frame to its first.
+
+    A ring has no beginning, but a file has: there a codec starts anew, which shows the more, the more happens.
+    """
+    steps = np.abs(ring.astype(np.float32) - np.roll(ring, 1, axis=0)).mean(axis=(1, 2, 3))
+    return np.roll(ring, -int(steps.argmin()), axis=0)
+
+
 def share_of_loss(distance: np.ndarray) -> np.ndarray:
     """How much of the loss at a seam is carried into a frame so many frames away."""
     return np.maximum(0, 1 - distance / (FADE_FRAMES + 1))

@@ -14,7 +14,7 @@ from model.errors import ConfigError
 from model.pixels import cells_of
 from model.plan import CONTINUED_GUIDANCE_SCALE, Model, Piece, Plan, Script, TaskRun, Video, whole_plan
 from model.sampling import Start
-from model.seams import Pinned, Seam, met
+from model.seams import Pinned, Seam, begun_where_calmest, met
 from model.shapes import LatentShape, VideoShape
 from model.storyboard import Card, Storyboard
 from model.task_checks import check_groups, check_length, check_strength
@@ -141,7 +141,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Loop:
-    """A video without beginning or end: its last frame leads into its first."""
+    """A video without beginning or end: its last frame leads into its first, where the ring is at its calmest."""
 
     prompt: str
     shape: VideoShape
@@ -150,7 +150,7 @@ class Loop:
         """One plan whose frames are a ring."""
         grid = model.grid(self.shape)
         latents = yield Plan(grid=grid, script=Script.of(self.prompt, grid.num_frames), is_ring=True)
-        yield Piece(model.decode(latents, is_ring=True))
+        yield Piece([begun_where_calmest(ring) for ring in model.decode(latents, is_ring=True)])
 
 
 @dataclass(frozen=True)

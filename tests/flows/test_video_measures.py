@@ -12,6 +12,7 @@ from flows.video_measures import (
     first_frame_of,
     has_outlier,
     is_recoloured,
+    largest_step_ratio,
     outside_psnr_db,
     psnr_db,
     step_ratio,
@@ -36,6 +37,11 @@ def test_a_loop_that_jumps_back_has_an_outlier() -> None:
     there_and_back = [0, 2, 4, 6, 8, 6, 4, 2]
     assert not has_outlier(square("red", 3 * there_and_back))
     assert has_outlier(square("red", 3 * [0, 2, 4, 6, 8, 10, 12, 14]))
+
+
+def test_the_largest_step_is_held_against_the_usual_one() -> None:
+    grey = np.array([0, 2, 4, 10, 12], np.uint8)[:, None, None, None]
+    assert largest_step_ratio(np.broadcast_to(grey, (5, 4, 4, 3))) == 3
 
 
 def test_a_border_shows_where_the_region_differs_from_what_is_around_it() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.seams import FADE_FRAMES, Seam, met
+from model.seams import FADE_FRAMES, Seam, begun_where_calmest, met
 
 LOSS = 9
 
@@ -32,3 +32,8 @@ def test_nothing_wraps_around_at_black_and_white():
 def test_without_a_seam_frames_stay_as_they_are():
     clip = np.random.default_rng(0).integers(0, 255, (5, 4, 6, 3), dtype=np.uint8)
     assert np.array_equal(met(clip), clip)
+
+
+def test_a_ring_begins_where_it_changes_least() -> None:
+    ring = np.concatenate([still(1, grey) for grey in (100, 110, 121, 122, 112)])
+    assert begun_where_calmest(ring)[:, 0, 0, 0].tolist() == [122, 112, 100, 110, 121]
