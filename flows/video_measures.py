@@ -22,13 +22,13 @@ def farthest(made: np.ndarray, given: np.ndarray) -> int:
 
 def step_ratio(video: np.ndarray, seam: int) -> float:
     """The frame difference at a seam over the median of all others."""
-    steps = np.abs(np.diff(video.astype(np.float64), axis=0)).mean(axis=(1, 2, 3))
+    steps = _frame_steps(video)
     return float(steps[seam - 1] / max(float(np.median(np.delete(steps, seam - 1))), 1e-6))
 
 
 def largest_step_ratio(video: np.ndarray) -> float:
     """The largest frame difference over the median."""
-    steps = np.abs(np.diff(video.astype(np.float64), axis=0)).mean(axis=(1, 2, 3))
+    steps = _frame_steps(video)
     return float(steps.max() / max(float(np.median(steps)), 1e-6))
 
 
@@ -43,7 +43,7 @@ def border_step(video: np.ndarray, mask: np.ndarray) -> float:
 
 def has_outlier(video: np.ndarray) -> bool:
     """Whether one step between frames is far larger than all those of a third of the video: a seam that shows."""
-    steps = np.abs(np.diff(video.astype(np.float64), axis=0)).mean(axis=(1, 2, 3))
+    steps = _frame_steps(video)
     third = len(video) // 3
     return bool(steps.max() > OUTLIER * steps[: third - 1].max())
 
@@ -95,3 +95,8 @@ def outside_psnr_db(given: np.ndarray, made: np.ndarray, colour: str, target: st
         for old, new in zip(given, made, strict=True)
     ])  # fmt: skip
     return psnr_db(made[untouched], given[untouched])
+
+
+def _frame_steps(video: np.ndarray) -> np.ndarray:
+    """The mean difference of each frame from the one before it."""
+    return np.abs(np.diff(video.astype(np.float64), axis=0)).mean(axis=(1, 2, 3))

@@ -1,7 +1,6 @@
 """The files of a video while it is made: written as its frames come, then sealed and put in their place at once."""
 
 import math
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -12,6 +11,7 @@ from uuid import uuid4
 import numpy as np
 from PIL import Image
 
+from data.atomic import sync
 from data.video import mp4_writer
 from model.weights import file_digest
 from serving.store.storage import FILE_NAMES, MEDIA_TYPES, Variant
@@ -60,10 +60,10 @@ class Draft:
             for variant in get_args(Variant):
                 seal(self._hidden / FILE_NAMES[variant], MEDIA_TYPES[variant])
             files = {variant: _facts(self._hidden / FILE_NAMES[variant]) for variant in get_args(Variant)}
-            _sync(self._hidden)
+            sync(self._hidden)
             shutil.rmtree(self._folder, ignore_errors=True)  # an earlier try of the same attempt
             self._hidden.replace(self._folder)
-            _sync(self._folder.parent)
+            sync(self._folder.parent)
         finally:
             self.discard()
         return files
@@ -89,14 +89,5 @@ def spritesheet(frames: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    _sync(path)
+    sync(path)
     return {"name": path.name, "sha256": file_digest(path), "num_bytes": path.stat().st_size}
-
-
-def _sync(path: Path) -> None:
-    """Makes a file or a folder's entries survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

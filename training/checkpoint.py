@@ -7,7 +7,6 @@ ignores.
 
 import json
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from data.atomic import sync
 from model.errors import CheckpointError, DiskFullError, is_disk_full
 from model.weights import file_digest
 
@@ -61,10 +61,10 @@ def _write(folder: Path, step: int, tensors: dict[str, Tensor], facts: dict[str,
         name: {"bytes": (folder / name).stat().st_size, "sha256": file_digest(folder / name)} for name in (STATE, FACTS)
     }
     for name in sizes:
-        _sync(folder / name)
+        sync(folder / name)
     partial = folder / (COMMITTED + ".partial")
     partial.write_text(json.dumps(sizes, indent=2))
-    _sync(partial)
+    sync(partial)
     partial.rename(folder / COMMITTED)
 
 
@@ -155,11 +155,3 @@ def restore_module(name: str, module: nn.Module, tensors: dict[str, Tensor]) -> 
     module.load_state_dict(
         {path.removeprefix(prefix): value for path, value in tensors.items() if path.startswith(prefix)}
     )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
