@@ -4,7 +4,7 @@ import math
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,43 +63,51 @@ class Sighting(NamedTuple):
 
 
 class Crowd:
-    """Creators and pollers at one server; what was acknowledged, and every answer that cannot be right."""
+    """Creators and pollers at one server; what was acknowledged, and every answer that cannot be right.
+
+    Each has a connection of its own, as clients have; a pool that many threads share may also close one that was just
+    given out (github.com/encode/httpcore/issues/1110).
+    """
 
     def __init__(self, url: str) -> None:
         self.ids: list[str] = []
         self.wrong: list[str] = []
         self.num_polls = 0
-        self._client = httpx.Client(base_url=url, timeout=60, trust_env=False, limits=httpx.Limits(max_connections=300))
+        self._url = url
         self._until = time.monotonic() + LOAD_S
         self._seen: dict[str, Sighting] = {}
 
     def run(self) -> None:
         """Returns when the time is up and every client has its last answer."""
         with ThreadPoolExecutor(NUM_POLLERS + NUM_CREATORS) as pool:
-            clients = [self._create] * NUM_CREATORS + [self._poll] * NUM_POLLERS
-            for done in [pool.submit(each, number) for number, each in enumerate(clients)]:
+            clients = [(self._create, 2.0)] * NUM_CREATORS + [(self._look, 0.5)] * NUM_POLLERS
+            for done in [pool.submit(self._live, *each, number) for number, each in enumerate(clients)]:
                 done.result()
 
-    def _create(self, number: int) -> None:
-        """One video every two seconds or so."""
-        while time.monotonic() < self._until:
-            reply = self._client.post("/videos", json=A_VIDEO | {"seed": number, "num_inference_steps": 2})
-            if reply.status_code == 200:
-                self.ids.append(reply.json()["id"])
-            else:
-                self.wrong.append(f"create {reply.status_code}: {reply.text[:100]}")
-            time.sleep(2)
+    def _live(self, ask: Callable[[httpx.Client, int], None], every_s: float, number: int) -> None:
+        """One client, that asks again so long after each answer."""
+        with httpx.Client(base_url=self._url, timeout=60, trust_env=False) as client:
+            while time.monotonic() < self._until:
+                try:
+                    ask(client, number)
+                except httpx.TransportError as error:
+                    self.wrong.append(f"no answer: {error!r}")
+                time.sleep(every_s)
 
-    def _poll(self, number: int) -> None:
-        """One of the newest videos, twice a second or so: its state may only move forward."""
-        while time.monotonic() < self._until:
-            if self.ids:
-                self._look(self.ids[-1 - number % min(len(self.ids), 100)])
-            time.sleep(0.5)
+    def _create(self, client: httpx.Client, number: int) -> None:
+        reply = client.post("/videos", json=A_VIDEO | {"seed": number, "num_inference_steps": 2})
+        if reply.status_code == 200:
+            self.ids.append(reply.json()["id"])
+        else:
+            self.wrong.append(f"create {reply.status_code}: {reply.text[:100]}")
 
-    def _look(self, video_id: str) -> None:
+    def _look(self, client: httpx.Client, number: int) -> None:
+        """At one of the newest videos: its state may only move forward."""
+        if not self.ids:
+            return
+        video_id = self.ids[-1 - number % min(len(self.ids), 100)]
         asked_s = time.monotonic()
-        reply = self._client.get(f"/videos/{video_id}")
+        reply = client.get(f"/videos/{video_id}")
         self.num_polls += 1
         if reply.status_code != 200:
             self.wrong.append(f"poll {reply.status_code}: {reply.text[:100]}")

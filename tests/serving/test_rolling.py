@@ -20,6 +20,7 @@ from serving.config import ServeConfig
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 A_VIDEO = {"prompt": "a red ball", "seconds": "0.5", "size": "16x16", "num_inference_steps": 1}
 NAME = "rolling"
+NUM_THREADS = 64
 
 
 class Traffic:
@@ -30,7 +31,8 @@ class Traffic:
         self.failures: list[str] = []
         self.num_asked = 0
         self._every_s = 1 / per_second
-        self._client = httpx.Client(base_url=url, timeout=timeout_s, trust_env=False)
+        # one for each thread: a pool that threads share may close what it just gave out (encode/httpcore, issue 1110)
+        self._idle = [httpx.Client(base_url=url, timeout=timeout_s, trust_env=False) for _ in range(NUM_THREADS)]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -43,11 +45,12 @@ class Traffic:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        self._client.close()
+        for client in self._idle:
+            client.close()
 
     def _run(self) -> None:
         """A request at each beat, in a thread of its own: a slow one must not slow the others."""
-        with ThreadPoolExecutor(64) as pool:
+        with ThreadPoolExecutor(NUM_THREADS) as pool:
             asked: list[Future[None]] = []
             for number in itertools.count():
                 if self._stop.wait(self._every_s):
@@ -57,24 +60,25 @@ class Traffic:
                 each.result()
 
     def _ask(self, number: int) -> None:
-        began = time.monotonic()
+        began, client = time.monotonic(), self._idle.pop()
         kind = ("create", "retrieve", "list", "models")[number % 4]
         try:
-            reply = self._send(kind)
+            reply = self._send(client, kind)
             if reply.status_code >= 400:
                 self.failures.append(f"{kind}: {reply.status_code} {reply.text[:200]}")
             elif kind == "create":
                 self.ids.append(reply.json()["id"])
         except httpx.TransportError as error:
             self.failures.append(f"{kind}: {error!r} after {time.monotonic() - began:.1f} s")
+        self._idle.append(client)
         self.num_asked += 1
 
-    def _send(self, kind: str) -> httpx.Response:
+    def _send(self, client: httpx.Client, kind: str) -> httpx.Response:
         if kind == "create":
-            return self._client.post("/videos", json=A_VIDEO)
+            return client.post("/videos", json=A_VIDEO)
         if kind == "retrieve" and self.ids:
-            return self._client.get(f"/videos/{self.ids[-1]}")
-        return self._client.get("/models" if kind == "models" else "/videos")
+            return client.get(f"/videos/{self.ids[-1]}")
+        return client.get("/models" if kind == "models" else "/videos")
 
 
 def until(condition: Callable[[], Any], timeout_s: float) -> None:
