@@ -25,7 +25,7 @@ from serving.store.jobs import JobTable, NewJob
 from serving.store.tables import Job
 from serving.worker import Worker
 
-NUM_BATCHED, NUM_TAXED, NUM_ROUNDS = 32, 6, 3
+NUM_BATCHED, NUM_TAXED, NUM_ROUNDS = 32, 6, 7
 LOOK_EVERY_S = 1.0  # seldom: looking takes the interpreter from the worker
 PROMPT, SMALL = "a red ball", VideoShape(8, 64, 64)
 
@@ -112,14 +112,13 @@ def wait_for(jobs: JobTable, ids: Sequence[str]) -> list[Job]:
     Raises:
         StageError: one of them failed, which no rate may count.
     """
-    while True:
-        found = [job for job in map(jobs.get, ids) if job is not None]
-        failed = [job for job in found if job.status == "failed"]
-        if failed:
-            raise StageError(f"a video of the benchmark failed: {failed[0].error_message}; see the log")
-        if all(job.status == "completed" for job in found):
-            return found
+    while jobs.num_pending():
         time.sleep(LOOK_EVERY_S)
+    found = [job for job in map(jobs.get, ids) if job is not None]
+    failed = [job for job in found if job.status == "failed"]
+    if failed:
+        raise StageError(f"a video of the benchmark failed: {failed[0].error_message}; see the log")
+    return found
 
 
 def job_of(shape: VideoShape, seed: int) -> NewJob:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Annotated, NamedTuple
 
-from fastapi import Depends, Header, Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPBearer
 
@@ -215,18 +215,16 @@ class Retry(NamedTuple):
     is_retry: bool
 
 
-async def retry_of(
-    idempotency_key: Annotated[str | None, Header()] = None,
-    x_stainless_retry_count: Annotated[str, Header()] = "0",
-) -> Retry:
-    """The marks of a request.
+async def retry_of(request: Request) -> Retry:
+    """The marks of a request; documented by `queues`.
 
     Raises:
         ApiError: 400 for a key that is too long.
     """
-    if idempotency_key is not None and not 0 < len(idempotency_key) <= LONGEST_KEY:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= LONGEST_KEY:
         raise invalid(f"Idempotency-Key must have 1 to {LONGEST_KEY} characters.", param="Idempotency-Key")
-    return Retry(idempotency_key, x_stainless_retry_count not in ("", "0"))
+    return Retry(key, request.headers.get("x-stainless-retry-count", "0") not in ("", "0"))
 
 
 async def open_backend(request: Request) -> Backend:

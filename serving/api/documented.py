@@ -8,6 +8,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 FILE = {"type": "string", "format": "binary"}
+REPEATS = {
+    "Idempotency-Key": "requests of the same key are one request",
+    "X-Stainless-Retry-Count": "how often the SDK has sent this request before",
+}
 
 
 class ErrorFacts(BaseModel):
@@ -48,6 +52,18 @@ def takes(body: type[BaseModel], *files: str, extra: type[BaseModel] | None = No
     }
     content = {kind: {"schema": _without_empty(form)} for kind, form in forms.items()}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def queues(body: type[BaseModel], *files: str, extra: type[BaseModel] | None = None) -> dict[str, Any]:
+    """As `takes`, for a route that queues a job: it also reads how a client marks a request that it repeats.
+
+    The headers are read without FastAPI, whose way takes a tenth of the time that a job's creation does.
+    """
+    repeats = [
+        {"name": name, "in": "header", "required": False, "description": description, "schema": {"type": "string"}}
+        for name, description in REPEATS.items()
+    ]
+    return takes(body, *files, extra=extra) | {"parameters": repeats}
 
 
 def _schema(body: type[BaseModel]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from model.shapes import VideoShape
 from serving.api import operations
 from serving.api.backend import Backend, Retry, UsesBackend, UsesRetry, advise_polling
-from serving.api.documented import takes
+from serving.api.documented import queues
 from serving.api.forms import read_fields
 from serving.api.materials import model_of, take_card, take_image, take_video
 from serving.api.operations import (
@@ -34,14 +34,14 @@ Wanted = TypeVar("Wanted", bound=Sampling)
 Plan = Callable[[Wanted, Asked], NewJob]
 
 
-@router.post("", openapi_extra=takes(CreateVideo, "input_reference"))
+@router.post("", openapi_extra=queues(CreateVideo, "input_reference"))
 async def create_video(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
     """Queues a video. A repeated request (same key, or the SDK's own retry) gets the job it already made."""
     wanted, asked = await _creation(await read_fields(request), backend, retry)
     return await _queued(operations.create(wanted, asked), backend, response)
 
 
-@router.post("/variations", openapi_extra=takes(CreateVideo, "input_reference", extra=Variations))
+@router.post("/variations", openapi_extra=queues(CreateVideo, "input_reference", extra=Variations))
 async def create_variations(request: Request, backend: UsesBackend, retry: UsesRetry) -> VideoList:
     """Queues `n` videos that differ in their seeds only: all of them or none."""
     fields = await read_fields(request)
@@ -51,39 +51,39 @@ async def create_variations(request: Request, backend: UsesBackend, retry: UsesR
     return VideoList.of(Page(jobs, has_more=False), backend.config.retention_s)
 
 
-@router.post("/edits", openapi_extra=takes(EditVideo, "video"))
+@router.post("/edits", openapi_extra=queues(EditVideo, "video"))
 async def edit_video(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
     """Queues a video changed by a prompt."""
     return await _from_videos(operations.edit, EditVideo, ("video",), request, response, backend, retry)
 
 
-@router.post("/extensions", openapi_extra=takes(ExtendVideo, "video"))
+@router.post("/extensions", openapi_extra=queues(ExtendVideo, "video"))
 async def extend_video(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
     """Queues a video made longer; `seconds` of the reply is the whole."""
     return await _from_videos(operations.extend, ExtendVideo, ("video",), request, response, backend, retry)
 
 
-@router.post("/joins", openapi_extra=takes(JoinVideos, "video", "second_video"))
+@router.post("/joins", openapi_extra=queues(JoinVideos, "video", "second_video"))
 async def join_videos(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
     """Queues two videos with a made transition between them."""
     roles = ("video", "second_video")
     return await _from_videos(operations.join, JoinVideos, roles, request, response, backend, retry)
 
 
-@router.post("/blends", openapi_extra=takes(BlendVideos, "video", "second_video"))
+@router.post("/blends", openapi_extra=queues(BlendVideos, "video", "second_video"))
 async def blend_videos(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
     """Queues a video that turns from one into the other."""
     roles = ("video", "second_video")
     return await _from_videos(operations.blend, BlendVideos, roles, request, response, backend, retry)
 
 
-@router.post("/loops", openapi_extra=takes(LoopVideo))
+@router.post("/loops", openapi_extra=queues(LoopVideo))
 async def loop_video(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
     """Queues a video without beginning or end."""
     return await _from_videos(operations.loop, LoopVideo, (), request, response, backend, retry)
 
 
-@router.post("/storyboards", openapi_extra=takes(StoryboardVideo))
+@router.post("/storyboards", openapi_extra=queues(StoryboardVideo))
 async def storyboard_video(request: Request, response: Response, backend: UsesBackend, retry: UsesRetry) -> Video:
     """Queues one video of several scenes, each from its own prompt and from its picture or clip, if any."""
     fields = await read_fields(request)
@@ -97,7 +97,7 @@ async def storyboard_video(request: Request, response: Response, backend: UsesBa
     return await _queued(operations.storyboard(wanted, asked), backend, response)
 
 
-@router.post("/{video_id}/remix", openapi_extra=takes(EditVideo))
+@router.post("/{video_id}/remix", openapi_extra=queues(EditVideo))
 async def remix_video(
     video_id: str, request: Request, response: Response, backend: UsesBackend, retry: UsesRetry
 ) -> Video:

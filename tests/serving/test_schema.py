@@ -80,7 +80,7 @@ def _send(operation: Any, number: int) -> int:
     return sent
 
 
-def walk(schema: Any, number: int, steps: int) -> int:
+def walk(schema: Any, number: int, steps: int, *, same_each_time: bool = False) -> int:
     """Goes so many times from one operation to the next, each with what the last replied; returns how often it did."""
     num_followed = 0
 
@@ -96,14 +96,15 @@ def walk(schema: Any, number: int, steps: int) -> int:
     Walk.run(
         settings=settings(
             max_examples=number, stateful_step_count=steps, deadline=None, phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=list(HealthCheck), derandomize=same_each_time,
         )
     )  # fmt: skip
     return num_followed
 
 
 def test_a_few_walks_from_one_operation_to_the_next(schema: Any) -> None:
-    assert walk(schema, 20, 10) > 0
+    # drawn anew, one run in some thirty follows no link at all
+    assert walk(schema, 20, 10, same_each_time=True) > 0
 
 
 @pytest.mark.chaos
