@@ -1,7 +1,8 @@
 """HTTP as Serve's proxy should speak it: heads bounded in time and size, bodies no faster than they are passed on.
 
-uvicorn waits for a head for ever and keeps all of it; Serve's proxy takes a body as fast as it comes and holds what the
-ingress has not yet seen. The setting below makes the proxy call `install` when it starts.
+uvicorn waits for a head for ever and keeps all of it, and waits for ever for a client that reads nothing of its reply;
+Serve's proxy takes a body as fast as it comes and holds what the ingress has not yet seen, or the client not yet read.
+The setting below makes the proxy call `install` when it starts.
 """
 
 from asyncio import AbstractEventLoop, TimerHandle, Transport
@@ -11,19 +12,35 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_TIMEOUT_S = 20.0
+READ_TIMEOUT_S = 60.0  # for the next 48 KiB of a reply, which is what asyncio waits for before it takes more
 MAX_HEAD_BYTES = 65_536  # as much as h11, uvicorn's other parser, allows
 BODY_BYTES_PER_S = 16 * 2**20
 PROXY_ENVIRONMENT = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.bounded_http.install"}
 
 
 class PacedFlow(FlowControl):
-    """Flow control that can hold a sender back for a while, whatever the application says."""
+    """Flow control that holds a sender back for a while, and cuts off a reader that is stuck, whoever asks."""
+
+    _due: TimerHandle | None = None
 
     def __init__(self, transport: Transport, loop: AbstractEventLoop) -> None:
         super().__init__(transport)
         self._loop = loop
         self._is_held = False
         self._is_wanted = False
+
+    def pause_writing(self) -> None:
+        """What is to go out has piled up: the client has a while to take some of it."""
+        super().pause_writing()
+        if self._due is None:
+            self._due = self._loop.call_later(READ_TIMEOUT_S, self._transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client has taken most of it, or is gone."""
+        super().resume_writing()
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
 
     def hold(self, pause_s: float) -> None:
         """Reads nothing for so long."""

@@ -2,7 +2,14 @@
 
 import os
 import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
+import pytest
+import uvicorn
 from jaxtyping import install_import_hook
 
 # Services read these when they are imported, so they stand before every other import.
@@ -34,3 +41,23 @@ SHAPED = (
     "transformer",
 )
 install_import_hook([f"model.{name}" for name in SHAPED], "beartype.beartype")
+
+
+@pytest.fixture
+def served() -> Callable[..., AbstractContextManager[int]]:
+    """Serves an ASGI application on a real socket while a `with` lasts, and gives the port; options are uvicorn's."""
+    return _served
+
+
+@contextmanager
+def _served(app: Any, **options: Any) -> Iterator[int]:
+    server = uvicorn.Server(uvicorn.Config(app, port=0, **{"log_level": "critical"} | options))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -16,7 +16,6 @@ from typing import Self
 
 import httpx
 import pytest
-import uvicorn
 from openai import OpenAI
 
 from serving.api.app import create_app
@@ -98,16 +97,10 @@ async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 @pytest.fixture
-def port(config: ServeConfig, working: None) -> Iterator[int]:
+def port(config: ServeConfig, working: None, served) -> Iterator[int]:
     """The port of a real server; its worker paints."""
-    server = uvicorn.Server(uvicorn.Config(create_app(config), port=0, log_level="critical"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    thread.join()
+    with served(create_app(config)) as port:
+        yield port
 
 
 def fetch_clip(port: int, number: int) -> tuple[str, str]:

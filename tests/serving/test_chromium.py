@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from serving.api import access
@@ -62,17 +61,11 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture
-def url(config: ServeConfig, worker: Worker) -> Iterator[str]:
+def url(config: ServeConfig, worker: Worker, served) -> Iterator[str]:
     """The API on a real socket."""
     del worker  # it has told what is served
-    server = uvicorn.Server(uvicorn.Config(create_app(config), host="127.0.0.1", port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        threading.Event().wait(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with served(create_app(config)) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

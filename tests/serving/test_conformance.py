@@ -4,14 +4,11 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import uvicorn
 from PIL import Image
 
 from data.video import write_mp4
@@ -46,7 +43,7 @@ def hook_port() -> int:
 
 
 @pytest.fixture
-def base_url(folder: Path, shelf, tmp_path: Path, hook_port: int) -> Iterator[str]:
+def base_url(folder: Path, shelf, tmp_path: Path, hook_port: int, served) -> Iterator[str]:
     """A server with the real API, the real worker and a tiny model, without Ray."""
     config = ServeConfig.at(
         tmp_path / "serve", tracking_uri="unused", poll_interval_s=0.01, frame_check="off",
@@ -58,15 +55,8 @@ def base_url(folder: Path, shelf, tmp_path: Path, hook_port: int) -> Iterator[st
         load=lambda model, _: load_model(model._replace(weights_digest=""), folder / "tiny"),
     )  # fmt: skip
     worker.start()
-    server = uvicorn.Server(uvicorn.Config(create_app(config), port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}/v1"
-    server.should_exit = True
-    thread.join()
+    with served(create_app(config)) as port:
+        yield f"http://127.0.0.1:{port}/v1"
     worker.stop()
 
 

@@ -9,14 +9,13 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -35,9 +34,9 @@ Guarded = Callable[[str], int]
 
 
 @pytest.fixture
-def guarded() -> Iterator[Guarded]:
+def guarded(served) -> Iterator[Guarded]:
     """Starts a server that gives everything to one `USER:PASSWORD` (to anybody, without one); returns its port."""
-    running: list[tuple[uvicorn.Server, threading.Thread]] = []
+    running = ExitStack()
 
     def run(login: str) -> int:
         wanted = f"Basic {base64.b64encode(login.encode()).decode()}"
@@ -47,18 +46,10 @@ def guarded() -> Iterator[Guarded]:
             return PlainTextResponse("here", status_code=200 if allowed else 401)
 
         app = Starlette(routes=[Route("/{path:path}", answer)])
-        server = uvicorn.Server(uvicorn.Config(app, host=LOOPBACK, port=0, log_level="error"))
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        running.append((server, thread))
-        while not server.started:
-            time.sleep(0.01)
-        return server.servers[0].sockets[0].getsockname()[1]
+        return running.enter_context(served(app))
 
-    yield run
-    for server, thread in running:
-        server.should_exit = True
-        thread.join()
+    with running:
+        yield run
 
 
 def test_what_is_on_loopback_needs_no_password(guarded: Guarded) -> None:

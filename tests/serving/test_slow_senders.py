@@ -4,8 +4,9 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
+from functools import partial
 from http.client import HTTPConnection
 from typing import Any
 
@@ -25,24 +26,17 @@ A_HEAD = b"POST /v1/videos HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: applicat
 A_BODY = b'{"prompt": "p"}'
 
 
-@contextmanager
-def served(app: Any) -> Iterator[int]:
-    """The port of a real server, which speaks HTTP as Serve's proxy does."""
-    server = uvicorn.Server(uvicorn.Config(app, http=BoundedHttp, port=0, log_level="critical", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    thread.join()
+@pytest.fixture
+def proxied(served) -> Callable[[Any], AbstractContextManager[int]]:
+    """Serves an application, and speaks HTTP as Serve's proxy does."""
+    return partial(served, http=BoundedHttp, lifespan="off")
 
 
 @pytest.fixture
-def port(config: ServeConfig, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def port(config: ServeConfig, worker: Worker, monkeypatch: pytest.MonkeyPatch, proxied) -> Iterator[int]:
     """The port of a server of ours that waits for nobody longer than `SOON_S`."""
     monkeypatch.setattr(bounded_http, "HEAD_TIMEOUT_S", SOON_S)
-    with served(create_app(config.model_copy(update={"body_timeout_s": SOON_S, "max_body_bytes": 100_000}))) as port:
+    with proxied(create_app(config.model_copy(update={"body_timeout_s": SOON_S, "max_body_bytes": 100_000}))) as port:
         yield port
 
 
@@ -132,7 +126,7 @@ def test_a_large_body_is_no_large_head(port: int) -> None:
         assert said_to(port, A_HEAD + close + framed).startswith(b"HTTP/1.1 200 OK")
 
 
-def test_a_body_is_read_no_faster_than_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_is_read_no_faster_than_its_pace(monkeypatch: pytest.MonkeyPatch, proxied) -> None:
     """Serve's proxy takes what comes at once, as this application does, and would hold all of it."""
     monkeypatch.setattr(bounded_http, "BODY_BYTES_PER_S", 100_000)
     taken = []
@@ -141,7 +135,7 @@ def test_a_body_is_read_no_faster_than_its_pace(monkeypatch: pytest.MonkeyPatch)
         while (message := await receive())["type"] != "http.disconnect":
             taken.append(len(message["body"]))
 
-    with served(swallow) as port, socket.create_connection(("127.0.0.1", port)) as sender:
+    with proxied(swallow) as port, socket.create_connection(("127.0.0.1", port)) as sender:
         sender.settimeout(1)
         sender.sendall(A_HEAD + b"transfer-encoding: chunked\r\n\r\n4000000\r\n")
         with pytest.raises(TimeoutError):
@@ -184,3 +178,33 @@ def test_when_too_many_bodies_hang_the_oldest_must_go(config: ServeConfig, worke
         return statuses
 
     assert asyncio.run(hang()) == [408] * too_many + [200] * MOST_WAITED_FOR
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("reads", "is_whole"), [(0, False), (2**20, True)])
+def test_who_reads_nothing_of_a_reply_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, proxied, reads: int, is_whole: bool
+) -> None:
+    """The reply is more than the kernel takes off the server's hands; who reads on, however slowly, gets all of it."""
+    monkeypatch.setattr(bounded_http, "READ_TIMEOUT_S", SOON_S)
+    length, gone = 2**26, threading.Event()
+
+    async def answer(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        sizes = [(b"content-length", b"%d" % length)]
+        await send({"type": "http.response.start", "status": 200, "headers": sizes})
+        for _ in range(length // 2**16):
+            await send({"type": "http.response.body", "body": b"x" * 2**16, "more_body": True})
+        await send({"type": "http.response.body"})
+        gone.set()
+
+    with proxied(answer) as port, socket.create_connection(("127.0.0.1", port)) as reader:
+        reader.sendall(b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+        heard, began = 0, time.monotonic()
+        while reads and heard < length and time.monotonic() - began < 20:
+            heard += len(reader.recv(reads))
+            time.sleep(SOON_S / 100)
+        assert gone.wait(10)
+        if not reads:
+            heard = len(heard_by(reader, b""))
+        assert (heard >= length) == is_whole
