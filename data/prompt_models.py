@@ -9,9 +9,10 @@ from openai import OpenAI
 from pydantic import Field
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from data.prompts import Expand, expander
+from data.prompts import expander
 from model.config import Config
 from model.errors import StageError
+from model.plan import Expand, Misfits
 
 INSTRUCTION = (
     "Rewrite the prompt of a video model as one dense caption: what is seen, its colours and sizes, how it moves, "
@@ -75,8 +76,9 @@ class TransformersRewriter:
         ).eval()
 
     @torch.inference_mode()
-    def __call__(self, prompt: str, like: str = "") -> str:
-        """The caption, or the prompt itself where the model says nothing."""
+    def __call__(self, prompt: str, like: str = "", misfits: Misfits | None = None) -> str:
+        """The caption, or the prompt itself where the model says nothing; no video is looked at."""
+        del misfits
         asked = f"{self._config.instruction}\n{_task(prompt, like)}"
         if self._tokenizer.chat_template:
             asked = self._tokenizer.apply_chat_template(
@@ -96,12 +98,13 @@ class EndpointRewriter:
         key = os.environ.get(config.api_key_variable) or "none"
         self._client = OpenAI(base_url=config.base_url, api_key=key, timeout=config.timeout_s)
 
-    def __call__(self, prompt: str, like: str = "") -> str:
-        """The caption, or the prompt itself where the model says nothing.
+    def __call__(self, prompt: str, like: str = "", misfits: Misfits | None = None) -> str:
+        """The caption, or the prompt itself where the model says nothing; no video is looked at.
 
         Raises:
             StageError: the endpoint is out of reach, refuses the key or does not know the model.
         """
+        del misfits
         config = self._config
         try:
             answer = self._client.chat.completions.create(

@@ -3,20 +3,11 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Protocol
 
 from data.worlds import captions
 from data.worlds.captions import Attributes, dense_caption
 from model.errors import ConfigError
-
-
-class Expand(Protocol):
-    """A prompt to the prompt that the model is given."""
-
-    def __call__(self, prompt: str, like: str = "") -> str:
-        """What `prompt` leaves open is taken from `like`, a prompt of the same scene."""
-        ...
-
+from model.plan import Expand, Misfits
 
 _WORDS: Mapping[str, Mapping[str, str]] = {
     "colour": {"violet": "purple", "magenta": "pink", "turquoise": "cyan", "golden": "yellow"},
@@ -35,10 +26,15 @@ _CAMERAS = ((r"\bpan\w*", "pans right"), (r"\bzoom\w*", "zooms in"), (r"\b(still
 _CAMERA_CLAUSE = re.compile(r"\b(the )?camera( \w+){0,2}|\b(pan|zoom)\w*( \w+)?")
 
 
-def tabletop(prompt: str, like: str = "") -> str:
+_READ = ("camera", "motion", "size", "colour", "shape", "floor")
+"""What is read from a video, in this order: a floor shows no more under a camera that is wrong (decision 0021)."""
+
+
+def tabletop(prompt: str, like: str = "", misfits: Misfits | None = None) -> str:
     """The dense caption of what a prompt names; the rest as in `like`, else chosen by the prompt itself.
 
-    A prompt that names no object of the tabletop world stays as it is.
+    With `misfits`, the rest is what explains the video best. A prompt that names no object of the tabletop world stays
+    as it is.
     """
     found, before = attributes_in(prompt), attributes_in(like)
     if found["shape"] is None and found["colour"] is None:
@@ -49,7 +45,17 @@ def tabletop(prompt: str, like: str = "") -> str:
         name: value or before[name] or options[digest[place] % len(options)]
         for place, ((name, value), options) in enumerate(zip(found.items(), captions.VALUES.values(), strict=True))
     }
+    for name in _READ:
+        if misfits is not None and not (found[name] or before[name]):
+            chosen[name] = _best(name, chosen, misfits)
     return dense_caption(Attributes(**chosen))
+
+
+def _best(name: str, chosen: Mapping[str, str], misfits: Misfits) -> str:
+    """The value of an attribute under which the caption explains the video best, all others as chosen."""
+    values = captions.VALUES[name]
+    found = misfits([dense_caption(Attributes(**{**chosen, name: value})) for value in values])
+    return min(zip(found, values, strict=True))[1]
 
 
 def attributes_in(prompt: str) -> dict[str, str | None]:
@@ -68,9 +74,9 @@ def attributes_in(prompt: str) -> dict[str, str | None]:
     }
 
 
-def as_it_is(prompt: str, like: str = "") -> str:
+def as_it_is(prompt: str, like: str = "", misfits: Misfits | None = None) -> str:
     """The prompt."""
-    del like
+    del like, misfits
     return prompt
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from model.diffusion import add_noise
 from model.guidance import Guidance, guided
+from model.misfit import misfit
 from model.sampling import SamplingProgress, Start, Velocity
 
 REGION_LEVEL = 0.5
@@ -70,16 +71,8 @@ def described(
 ) -> Bool[Tensor, "b 1 t h w"]:
     """The cells that the source text describes: all but those that the shared words alone explain better.
 
-    Those are, for example, the cells of an object of another colour than the one to change. A text explains a cell as
-    well as the velocity under it meets the true one, halfway to the noise and halfway to its opposite.
+    Those are, for example, the cells of an object of another colour than the one to change.
     """
-    levels = torch.full((len(noise), noise.shape[2]), REGION_LEVEL)
-
-    def error(velocity: Velocity) -> Tensor:
-        ways = [(add_noise(latents, way, levels), way - latents) for way in (noise, -noise)]
-        return torch.stack([(velocity(noisy, levels, "full") - true).square().mean(1) for noisy, true in ways]).mean(0)
-
-    lead = functional.avg_pool2d(
-        error(texts.shared) - error(texts.source), REGION_CELLS, 1, REGION_CELLS // 2, count_include_pad=False
-    )
+    shared, source = (misfit(text, latents, noise, REGION_LEVEL) for text in (texts.shared, texts.source))
+    lead = functional.avg_pool2d(shared - source, REGION_CELLS, 1, REGION_CELLS // 2, count_include_pad=False)
     return (lead > -REGION_SLACK)[:, None]

@@ -1,8 +1,8 @@
 """What a task asks of the sampler and needs of a model, and the texts that the frames of a video follow."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from torch import Tensor
@@ -80,6 +80,18 @@ class Decoder(Protocol):
         ...
 
 
+Misfits: TypeAlias = Callable[[Sequence[str]], Sequence[float]]
+"""How badly each of several texts explains a video that is there: the lower, the better."""
+
+
+class Expand(Protocol):
+    """A prompt to the prompt that the model is given."""
+
+    def __call__(self, prompt: str, like: str = "", misfits: Misfits | None = None) -> str:
+        """What `prompt` leaves open is as in `like`, a prompt of the same scene, or what explains the video best."""
+        ...
+
+
 class Model(Protocol):
     """What a task needs of the pipeline."""
 
@@ -103,6 +115,10 @@ class Model(Protocol):
 
     def padded(self, video: Video) -> Video:
         """The video, its last frame held until its length is one that `encode` takes."""
+        ...
+
+    def misfits(self, latents: Tensor, texts: Sequence[str]) -> Sequence[float]:
+        """How badly each text explains the video of normalised latents `1 C T H W`."""
         ...
 
     def decode(self, latents: Tensor, *, is_ring: bool = False) -> list[Video]:

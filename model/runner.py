@@ -12,11 +12,14 @@ from torch import Tensor
 from model.errors import ConfigError
 from model.flow_edit import EditTexts, flow_edit, shared_words
 from model.guidance import ClassifierFreeGuidance, Guidance, HistoryGuidance, ZeroStarGuidance
+from model.misfit import misfit
 from model.plan import Decoder, Piece, Plan, Script, Task, Video
 from model.sampling import SamplingOptions, SamplingProgress, Velocity, sample, seeded_noise, sigma_schedule
 from model.shapes import LatentShape, VideoShape
 
 PLAN_SEED_STRIDE = 1_000_003
+READING_LEVEL = 0.6
+"""The noise level at which whole videos tell texts apart; from 0.4 to 0.8 the answers were the same (decision 0021)."""
 Result = TypeVar("Result")
 
 
@@ -74,6 +77,15 @@ class TaskRunner:
     @abstractmethod
     def velocity(self, scripts: Sequence[Script], negative_prompt: str) -> Velocity:
         """The network under the scripts, one per sample; scripts of several prompts are all the same one."""
+
+    @torch.no_grad()
+    def misfits(self, latents: Tensor, texts: Sequence[str]) -> Sequence[float]:
+        """How badly each text explains the video of normalised latents `1 C T H W`: the lower, the better."""
+        noise = seeded_noise(tuple(latents.shape[1:]), [0]).to(latents)
+        velocity = self.velocity([Script.of(text, 1) for text in texts], "")
+        shape = (len(texts), *latents.shape[1:])
+        errors = misfit(velocity, latents.expand(shape), noise.expand(shape), READING_LEVEL)
+        return errors.mean((1, 2, 3)).tolist()
 
     def run(
         self, task: Task, *, seeds: Sequence[int] = (0,), options: SamplingOptions | None = None

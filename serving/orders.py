@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data.conform import conformed_video
-from data.prompts import Expand, expander
+from data.prompts import expander
 from model.errors import StageError
-from model.plan import Task
+from model.plan import Expand, Task
 from model.sampling import SamplingOptions
 from model.shapes import VideoShape
 from model.storyboard import Card, Storyboard
@@ -129,10 +129,8 @@ def _feature(wanted: Wanted) -> Task:
 
 
 def _edit(wanted: Wanted) -> Task:
-    source = wanted.operation["source_prompt"]
-    before = wanted.expand(source) if source else None
-    prompt = wanted.expand(wanted.prompt, before or "")
-    return Edit(wanted.inputs["video"], prompt, before, wanted.operation["strength"])
+    source, strength = wanted.operation["source_prompt"] or None, wanted.operation["strength"]
+    return Edit(wanted.inputs["video"], wanted.prompt, source, strength, wanted.expand)
 
 
 def _extend(wanted: Wanted) -> Task:
@@ -160,8 +158,9 @@ def _storyboard(wanted: Wanted) -> Task:
         frames = wanted.inputs.get(card_role(index))
         return frames[None] if frames is not None and frames.ndim == 3 else frames  # a picture is a clip of one frame
 
+    first = wanted.operation["cards"][0]["prompt"]  # what a card leaves open is as there
     cards = tuple(
-        Card(wanted.expand(card["prompt"]), card["num_frames"], clip_of(index))
+        Card(wanted.expand(card["prompt"], first), card["num_frames"], clip_of(index))
         for index, card in enumerate(wanted.operation["cards"])
     )
     return Storyboard(cards, wanted.shape.height, wanted.shape.width)

@@ -164,8 +164,7 @@ def edit(name: str, arguments: list[str]) -> None:
     flags = read_flags(EditFlags, name, arguments)
 
     def order(at: Materials) -> Task:
-        source = None if flags.source_prompt is None else at.prompt(flags.source_prompt)
-        return Edit(at.video(flags.video), at.prompt(flags.prompt, flags.source_prompt or ""), source, flags.strength)
+        return Edit(at.video(flags.video), flags.prompt, flags.source_prompt, flags.strength, at.expand)
 
     make(flags, flags.size, order)
 

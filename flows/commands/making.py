@@ -12,12 +12,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.conform import conformed_image, conformed_video
 from data.prompt_models import RewriterConfig, RulesConfig, load_rewriter
-from data.prompts import Expand, as_it_is
+from data.prompts import as_it_is
 from data.video import mp4_writer
 from flows.commands.champion import load_champion
 from flows.commands.flags import Flags
 from model.errors import ConfigError
-from model.plan import Piece, Task, Video
+from model.plan import Expand, Piece, Task, Video
 from model.sampling import GuidanceKind, SamplingOptions, Solver
 from model.shapes import VideoShape
 from serving.engine import SamplingStep
@@ -56,12 +56,12 @@ class MakeFlags(Flags):
 class Materials:
     """A user's files, as frames that the loaded model can take."""
 
-    def __init__(self, facts: ModelFacts, size: str | None = None, rewrite: Expand = as_it_is) -> None:
-        self.facts, self._size, self._rewrite = facts, size, rewrite
+    def __init__(self, facts: ModelFacts, size: str | None = None, expand: Expand = as_it_is) -> None:
+        self.facts, self._size, self.expand = facts, size, expand
 
     def prompt(self, text: str, like: str = "") -> str:
         """A prompt as the model is given it; what it leaves open is as in `like`."""
-        return self._rewrite(text, like)
+        return self.expand(text, like)
 
     @property
     def shapes(self) -> list[VideoShape]:

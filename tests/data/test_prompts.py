@@ -1,5 +1,7 @@
 """Prompt expansion: what is named is kept, what is not is filled in the same way each time."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from data.prompts import expander, tabletop
@@ -35,6 +37,20 @@ def test_what_an_edit_leaves_open_stays_as_it_was() -> None:
     before = tabletop("a red ball")
     assert tabletop("a blue ball", like="a red ball") == before.replace("red", "blue")
     assert tabletop("a blue cone", like=before) == before.replace("red ball", "blue cone")
+
+
+def test_what_a_prompt_leaves_open_is_what_explains_the_video_best() -> None:
+    shown = next(each for each in every_combination() if each.colour == "red" and each.shape == "cone")
+    asked: list[str] = []
+
+    def misfits(texts: Sequence[str]) -> list[float]:
+        asked.extend(texts)
+        return [len(set(text.split()) ^ set(dense_caption(shown).split())) for text in texts]
+
+    assert tabletop("a red cone", misfits=misfits) == dense_caption(shown)
+    assert all("red cone" in text for text in asked)
+    assert tabletop("it jumps", misfits=misfits) == "it jumps"
+    assert tabletop(dense_caption(shown), misfits=lambda _: pytest.fail("all is said")) == dense_caption(shown)
 
 
 def test_a_prompt_of_another_world_stays() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import ray
 
 from data.workspace import Workspace
 from flows.load_bench import running_server
@@ -70,6 +71,13 @@ def open_ports() -> Iterator[Scan]:
         yield lambda: set(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
     finally:
         ip("netns", "delete", NAMESPACE)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_ray_is_left() -> Iterator[None]:
+    """The servers of this module share the Ray of this process; the tests of others start their own."""
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from model.autoencoder import VideoAutoencoder
 from model.errors import ConfigError
 from model.pipeline import PipelineFacts, SkyloomPipeline
-from model.plan import Task
+from model.plan import Misfits, Task
 from model.runner import finish
 from model.sampling import SamplingOptions
 from model.shapes import VideoShape
@@ -175,6 +175,23 @@ def test_flow_edit_between_equal_prompts_with_equal_guidance_changes_nothing(pip
     (video,) = finish(pipeline.run(Edit(clip, "a red ball", "a red ball"), seeds=[0], options=options))
     unchanged = pipeline.decode(pipeline.encode([clip]))[0]
     assert np.abs(video.astype(int) - unchanged).max() <= 1
+
+
+def test_the_video_is_asked_what_an_edit_s_source_prompt_leaves_open(pipeline: SkyloomPipeline) -> None:
+    clip, texts = _clip(16), ["a red ball falls", "a red ball jumps", "a dark floor"]
+    found = pipeline.misfits(pipeline.encode([clip]), texts)
+    assert len(set(found)) == 3
+    for text, alone in zip(texts, found, strict=True):
+        assert pipeline.misfits(pipeline.encode([clip]), [text]) == pytest.approx([alone], rel=1e-4)
+
+    def expand(prompt: str, like: str = "", misfits: Misfits | None = None) -> str:
+        if misfits is None:
+            return f"{prompt}, like {like}"
+        return min(zip(misfits(texts), texts, strict=True))[1]
+
+    source = texts[int(np.argmin(found))]
+    read = _made(pipeline, Edit(clip, "a blue cube", "a red ball", 1.0, expand))
+    assert np.array_equal(read, _made(pipeline, Edit(clip, f"a blue cube, like {source}", source, 1.0)))
 
 
 def test_only_the_masked_region_is_made_anew(pipeline: SkyloomPipeline) -> None:
