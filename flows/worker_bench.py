@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -70,31 +71,59 @@ def batching() -> dict[str, Measurement]:
 
 
 def tax() -> dict[str, Measurement]:
-    """Seconds a video of a queue takes the worker, checked, signed and written, against the bare sampler."""
+    """Seconds a video of a queue takes the worker, checked, signed and written, against the bare sampler.
+
+    Of each the quarter that went fastest: what other programs take from this machine only ever adds.
+    """
     torch.set_num_threads(1)
     pipeline = SkyloomPipeline.from_pretrained(STARTER)
     shape = VideoShape.parse(pipeline.facts.trained_buckets[0])
-    bare: list[float] = []
-    served: list[float] = []
+    bare_s: list[float] = []
+    served_s: list[float] = []
+    outside_s: list[float] = []
     with TemporaryDirectory(prefix="skyloom-bench-") as name:
         for _ in range(NUM_ROUNDS):
-            began = time.perf_counter()
             for seed in range(NUM_TAXED):
+                began = time.perf_counter()
                 finish(pipeline.generate([PROMPT], shape, seeds=[seed]))
-            bare.append((time.perf_counter() - began) / NUM_TAXED)
-            served.append(1 / worker_rate(Path(name), STARTER, 1, NUM_TAXED, shape))
-    mine, theirs = statistics.median(served), statistics.median(bare)
+                bare_s.append(time.perf_counter() - began)
+            jobs = sorted(worked(Path(name), STARTER, 1, NUM_TAXED, shape), key=lambda job: job.started_s or 0.0)
+            took = [(after.started_s or 0.0) - (before.started_s or 0.0) for before, after in pairwise(jobs)]
+            served_s += took
+            outside_s += [whole - in_model_s(job) for whole, job in zip(took, jobs, strict=False)]
+    mine, theirs = (statistics.quantiles(times, n=4)[0] for times in (served_s, bare_s))
+    what = (
+        f"a video of {shape.bucket} by the starter, of a queue, checked, signed and written; lower quartile of "
+        f"{len(served_s)} and {len(bare_s)} in turn (medians {statistics.median(served_s):.2f} and "
+        f"{statistics.median(bare_s):.2f} s)"
+    )
     return {
         "": Measurement(
-            what=f"a video of {shape.bucket} by the starter, of a queue of {NUM_TAXED}, checked, signed and written",
-            ours=round(mine, 3), unit="s", peer=round(theirs, 3), peer_name="the bare sampler",
+            what=what, ours=round(mine, 3), unit="s", peer=round(theirs, 3), peer_name="the bare sampler",
             goal="at most 3 % more", holds=mine <= 1.03 * theirs,
-        )
+        ),
+        "outside": Measurement(
+            what=f"share of the time of {len(outside_s)} such videos that the worker spends outside the model",
+            ours=round(100 * sum(outside_s) / sum(served_s), 2), unit="%", goal="at most 3 %",
+            holds=sum(outside_s) <= 0.03 * sum(served_s),
+        ),
     }  # fmt: skip
 
 
-def worker_rate(folder: Path, weights: Path, max_batch: int, number: int, shape: VideoShape = SMALL) -> float:
+def in_model_s(job: Job) -> float:
+    """How long the model took for a finished job."""
+    seconds = (job.result or {})["seconds"]
+    return seconds["sample"] + seconds["decode"]
+
+
+def worker_rate(folder: Path, weights: Path, max_batch: int, number: int) -> float:
     """Videos a second that a worker makes of a queue of so many, from the first begun to the last completed."""
+    done = worked(folder, weights, max_batch, number, SMALL)
+    return number / (max(job.completed_s or 0.0 for job in done) - min(job.started_s or 0.0 for job in done))
+
+
+def worked(folder: Path, weights: Path, max_batch: int, number: int, shape: VideoShape) -> list[Job]:
+    """A queue of so many videos, made by a worker."""
     config = ServeConfig.at(folder / "serve", tracking_uri="unused", max_batch=max_batch, frame_check="off")
     config.storage.mkdir(parents=True, exist_ok=True)
     jobs = JobTable(Database(config.database_url))
@@ -103,7 +132,7 @@ def worker_rate(folder: Path, weights: Path, max_batch: int, number: int, shape:
     worker.start()
     done = wait_for(jobs, ids)
     worker.stop()
-    return number / (max(job.completed_s or 0.0 for job in done) - min(job.started_s or 0.0 for job in done))
+    return done
 
 
 def wait_for(jobs: JobTable, ids: Sequence[str]) -> list[Job]:
