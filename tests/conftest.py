@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from jaxtyping import install_import_hook
 
-# Services read these when they are imported, so they stand before every other import.
+# Ray, Prefect, MLflow and MuJoCo read these when they are imported, so they stand before every import of one.
 _home = tempfile.mkdtemp(prefix="skyloom-tests-")
 os.environ |= {
     "DO_NOT_TRACK": "1",
