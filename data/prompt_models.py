@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from data.prompts import expander
 from model.config import Config
 from model.errors import StageError
-from model.plan import Expand, Misfits
+from model.expander import Expander
 
 INSTRUCTION = (
     "Rewrite the prompt of a video model as one dense caption: what is seen, its colours and sizes, how it moves, "
@@ -54,7 +54,7 @@ RewriterConfig: TypeAlias = Annotated[
 ]
 
 
-def load_rewriter(config: RewriterConfig, rules: str) -> Expand:
+def load_rewriter(config: RewriterConfig, rules: str) -> Expander:
     """What a configuration describes; `rules` is the name in the model's facts."""
     match config:
         case RulesConfig():
@@ -65,7 +65,7 @@ def load_rewriter(config: RewriterConfig, rules: str) -> Expand:
             return EndpointRewriter(config)
 
 
-class TransformersRewriter:
+class TransformersRewriter(Expander):
     """Rewrites greedily, so that the same weights give the same words."""
 
     def __init__(self, config: TransformersRewriterConfig) -> None:
@@ -76,9 +76,8 @@ class TransformersRewriter:
         ).eval()
 
     @torch.inference_mode()
-    def __call__(self, prompt: str, like: str = "", misfits: Misfits | None = None) -> str:
-        """The caption, or the prompt itself where the model says nothing; no video is looked at."""
-        del misfits
+    def __call__(self, prompt: str, like: str = "") -> str:
+        """The caption, or the prompt itself where the model says nothing."""
         asked = f"{self._config.instruction}\n{_task(prompt, like)}"
         if self._tokenizer.chat_template:
             asked = self._tokenizer.apply_chat_template(
@@ -90,7 +89,7 @@ class TransformersRewriter:
         return " ".join(text.split()) or prompt
 
 
-class EndpointRewriter:
+class EndpointRewriter(Expander):
     """Rewrites by chat completions."""
 
     def __init__(self, config: EndpointRewriterConfig) -> None:
@@ -98,13 +97,12 @@ class EndpointRewriter:
         key = os.environ.get(config.api_key_variable) or "none"
         self._client = OpenAI(base_url=config.base_url, api_key=key, timeout=config.timeout_s)
 
-    def __call__(self, prompt: str, like: str = "", misfits: Misfits | None = None) -> str:
-        """The caption, or the prompt itself where the model says nothing; no video is looked at.
+    def __call__(self, prompt: str, like: str = "") -> str:
+        """The caption, or the prompt itself where the model says nothing.
 
         Raises:
             StageError: the endpoint is out of reach, refuses the key or does not know the model.
         """
-        del misfits
         config = self._config
         try:
             answer = self._client.chat.completions.create(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from data.worlds import captions
 from data.worlds.captions import Attributes, dense_caption
 from model.errors import ConfigError
-from model.plan import Expand, Misfits
+from model.expander import AsItIs, Expander, Reading
 
 _WORDS: Mapping[str, Mapping[str, str]] = {
     "colour": {"violet": "purple", "magenta": "pink", "turquoise": "cyan", "golden": "yellow"},
@@ -30,32 +30,41 @@ _READ = ("camera", "motion", "size", "colour", "shape", "floor")
 """What is read from a video, in this order: a floor shows no more under a camera that is wrong (decision 0021)."""
 
 
-def tabletop(prompt: str, like: str = "", misfits: Misfits | None = None) -> str:
-    """The dense caption of what a prompt names; the rest as in `like`, else chosen by the prompt itself.
+class Tabletop(Expander):
+    """The dense caption of what a prompt names. One that names no object of the tabletop world stays as it is."""
 
-    With `misfits`, the rest is what explains the video best. A prompt that names no object of the tabletop world stays
-    as it is.
-    """
+    def __call__(self, prompt: str, like: str = "") -> str:
+        """What the prompt leaves open is as in `like`; what that leaves open too, the prompt itself chooses."""
+        chosen = _chosen(prompt, like)
+        return dense_caption(Attributes(**chosen)) if chosen else prompt
+
+    def reading(self, prompt: str) -> Reading:
+        """What the prompt leaves open is asked attribute by attribute, all others as chosen until then."""
+        chosen, named = _chosen(prompt), attributes_in(prompt)
+        if not chosen:
+            return prompt
+        for name in _READ:
+            if named[name] is None:
+                values = captions.VALUES[name]
+                misfits = yield [dense_caption(Attributes(**{**chosen, name: value})) for value in values]
+                chosen[name] = min(zip(misfits, values, strict=True))[1]
+        return dense_caption(Attributes(**chosen))
+
+
+tabletop = Tabletop()
+
+
+def _chosen(prompt: str, like: str = "") -> dict[str, str]:
+    """A value for every attribute; nothing where the prompt names no object."""
     found, before = attributes_in(prompt), attributes_in(like)
     if found["shape"] is None and found["colour"] is None:
-        return prompt
+        return {}
     found["count"] = found["count"] or before["count"] or "one"  # nobody who says "a red ball" wants three
     digest = hashlib.sha256(" ".join((like or prompt).lower().split()).encode()).digest()
-    chosen = {
+    return {
         name: value or before[name] or options[digest[place] % len(options)]
         for place, ((name, value), options) in enumerate(zip(found.items(), captions.VALUES.values(), strict=True))
     }
-    for name in _READ:
-        if misfits is not None and not (found[name] or before[name]):
-            chosen[name] = _best(name, chosen, misfits)
-    return dense_caption(Attributes(**chosen))
-
-
-def _best(name: str, chosen: Mapping[str, str], misfits: Misfits) -> str:
-    """The value of an attribute under which the caption explains the video best, all others as chosen."""
-    values = captions.VALUES[name]
-    found = misfits([dense_caption(Attributes(**{**chosen, name: value})) for value in values])
-    return min(zip(found, values, strict=True))[1]
 
 
 def attributes_in(prompt: str) -> dict[str, str | None]:
@@ -74,17 +83,11 @@ def attributes_in(prompt: str) -> dict[str, str | None]:
     }
 
 
-def as_it_is(prompt: str, like: str = "", misfits: Misfits | None = None) -> str:
-    """The prompt."""
-    del like, misfits
-    return prompt
-
-
-EXPANDERS: Mapping[str, Expand] = {"": as_it_is, "tabletop": tabletop}
+EXPANDERS: Mapping[str, Expander] = {"": AsItIs(), "tabletop": tabletop}
 """By the name that a model's facts give."""
 
 
-def expander(name: str) -> Expand:
+def expander(name: str) -> Expander:
     """The rules that a model's facts name.
 
     Raises:

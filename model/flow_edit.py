@@ -49,10 +49,15 @@ def flow_edit(
 ) -> Generator[SamplingProgress, None, Float[Tensor, "b c t h w"]]:
     """Yields after each step; returns the edited latents. Levels above a frame's strength change nothing there.
 
+    Step 0, in two parts, is to look where the source text describes the video.
     The source is guided as the target is; to guide it less, as the paper does, moves what should stay.
     """
     original = start.latents.to(noise).expand_as(noise)
-    edited, region = original.clone(), described(texts, original, noise)
+    misfits = []
+    for text in (texts.shared, texts.source):
+        misfits.append(misfit(text, original, noise, REGION_LEVEL))
+        yield SamplingProgress(0, len(sigmas) - 1)
+    edited, region = original.clone(), described(*misfits)
     for step, (sigma, following) in enumerate(pairwise(sigmas), start=1):
         moves = (start.strength >= sigma).to(noise)
         if bool(moves.any()):
@@ -66,13 +71,10 @@ def flow_edit(
     return edited
 
 
-def described(
-    texts: EditTexts, latents: Float[Tensor, "b c t h w"], noise: Float[Tensor, "b c t h w"]
-) -> Bool[Tensor, "b 1 t h w"]:
-    """The cells that the source text describes: all but those that the shared words alone explain better.
+def described(shared: Float[Tensor, "b t h w"], source: Float[Tensor, "b t h w"]) -> Bool[Tensor, "b 1 t h w"]:
+    """The cells that the source text describes: all but those that the shared words alone misfit less.
 
     Those are, for example, the cells of an object of another colour than the one to change.
     """
-    shared, source = (misfit(text, latents, noise, REGION_LEVEL) for text in (texts.shared, texts.source))
     lead = functional.avg_pool2d(shared - source, REGION_CELLS, 1, REGION_CELLS // 2, count_include_pad=False)
     return (lead > -REGION_SLACK)[:, None]

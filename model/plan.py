@@ -1,8 +1,8 @@
 """What a task asks of the sampler and needs of a model, and the texts that the frames of a video follow."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -68,8 +68,18 @@ class Piece(NamedTuple):
     videos: list[Video]
 
 
-TaskRun = Generator[Plan | Piece, Tensor, None]
-"""Yields plans, receives the latents `B C T H W` made of each, and yields frames as they are finished."""
+class Question(NamedTuple):
+    """How badly does each of several texts explain the video of normalised latents `1 C T H W`?"""
+
+    latents: Tensor
+    texts: Sequence[str]
+
+
+TaskRun = Generator[Plan | Question | Piece, Tensor, None]
+"""Yields plans, receives the latents `B C T H W` made of each, and yields frames as they are finished.
+
+It may also yield questions, and receives the misfit of each text, `N`: the lower, the better.
+"""
 
 
 class Decoder(Protocol):
@@ -77,18 +87,6 @@ class Decoder(Protocol):
 
     def __call__(self, latents: Tensor, *, is_last: bool) -> Iterator[list[Video]]:
         """The frames that are finished with these further latents; with the last ones, all that are left."""
-        ...
-
-
-Misfits: TypeAlias = Callable[[Sequence[str]], Sequence[float]]
-"""How badly each of several texts explains a video that is there: the lower, the better."""
-
-
-class Expand(Protocol):
-    """A prompt to the prompt that the model is given."""
-
-    def __call__(self, prompt: str, like: str = "", misfits: Misfits | None = None) -> str:
-        """What `prompt` leaves open is as in `like`, a prompt of the same scene, or what explains the video best."""
         ...
 
 
@@ -115,10 +113,6 @@ class Model(Protocol):
 
     def padded(self, video: Video) -> Video:
         """The video, its last frame held until its length is one that `encode` takes."""
-        ...
-
-    def misfits(self, latents: Tensor, texts: Sequence[str]) -> Sequence[float]:
-        """How badly each text explains the video of normalised latents `1 C T H W`."""
         ...
 
     def decode(self, latents: Tensor, *, is_ring: bool = False) -> list[Video]:

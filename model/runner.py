@@ -13,7 +13,7 @@ from model.errors import ConfigError
 from model.flow_edit import EditTexts, flow_edit, shared_words
 from model.guidance import ClassifierFreeGuidance, Guidance, HistoryGuidance, ZeroStarGuidance
 from model.misfit import misfit
-from model.plan import Decoder, Piece, Plan, Script, Task, Video
+from model.plan import Decoder, Piece, Plan, Question, Script, Task, Video
 from model.sampling import SamplingOptions, SamplingProgress, Velocity, sample, seeded_noise, sigma_schedule
 from model.shapes import LatentShape, VideoShape
 
@@ -78,15 +78,6 @@ class TaskRunner:
     def velocity(self, scripts: Sequence[Script], negative_prompt: str) -> Velocity:
         """The network under the scripts, one per sample; scripts of several prompts are all the same one."""
 
-    @torch.no_grad()
-    def misfits(self, latents: Tensor, texts: Sequence[str]) -> Sequence[float]:
-        """How badly each text explains the video of normalised latents `1 C T H W`: the lower, the better."""
-        noise = seeded_noise(tuple(latents.shape[1:]), [0]).to(latents)
-        velocity = self.velocity([Script.of(text, 1) for text in texts], "")
-        shape = (len(texts), *latents.shape[1:])
-        errors = misfit(velocity, latents.expand(shape), noise.expand(shape), READING_LEVEL)
-        return errors.mean((1, 2, 3)).tolist()
-
     def run(
         self, task: Task, *, seeds: Sequence[int] = (0,), options: SamplingOptions | None = None
     ) -> Generator[SamplingProgress, None, list[Video]]:
@@ -104,6 +95,7 @@ class TaskRunner:
     ) -> Iterator[SamplingProgress | Piece]:
         """Yields after each denoising step of all the task's plans, and the frames of the videos as they are finished.
 
+        Whoever wants to stop can do so then; while a question is answered there is a step 0 after each of its texts.
         There is one video per seed. Where a task is made window by window, memory does not grow with its length.
 
         Raises:
@@ -119,10 +111,22 @@ class TaskRunner:
                 if isinstance(said, Piece):
                     yield said
                     said = next(conversation)
+                elif isinstance(said, Question):
+                    said = conversation.send((yield from self._answered(said, options)))
                 else:
                     said = conversation.send((yield from self._sampled(said, seeds, options)))
             except StopIteration:
                 return
+
+    def _answered(self, question: Question, options: SamplingOptions) -> Generator[SamplingProgress, None, Tensor]:
+        """The misfit of each text. One by one: a text takes two evaluations, a denoising step as many or more."""
+        noise = seeded_noise(tuple(question.latents.shape[1:]), [0]).to(question.latents)
+        found = []
+        for text in question.texts:
+            velocity = self.velocity([Script.of(text, 1)], "")
+            found.append(misfit(velocity, question.latents, noise, READING_LEVEL).mean())
+            yield SamplingProgress(0, len(self.sigmas(options)) - 1)
+        return torch.stack(found)
 
     def _sampled(
         self, plan: Plan, seeds: Sequence[int], options: SamplingOptions

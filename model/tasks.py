@@ -5,15 +5,15 @@ sampler made of each, and yields the frames that are finished: all at once, or p
 other. Nothing here knows how sampling works, and the sampler knows no task.
 """
 
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
 from model.errors import ConfigError
+from model.expander import AsItIs, Expander, read
 from model.pixels import cells_of
-from model.plan import CONTINUED_GUIDANCE_SCALE, Expand, Misfits, Model, Piece, Plan, Script, TaskRun, Video, whole_plan
+from model.plan import CONTINUED_GUIDANCE_SCALE, Model, Piece, Plan, Script, TaskRun, Video, whole_plan
 from model.sampling import Start
 from model.seams import Pinned, Seam, begun_where_calmest, met
 from model.shapes import LatentShape, VideoShape
@@ -227,14 +227,14 @@ class Edit:
 
     With `source_prompt`, what the video shows, the change follows the difference of the two texts (FlowEdit) where this
     one describes it; without, the video is noised to `strength` and made again (SDEdit). `strength` is 0.8 or 0.7.
-    `expand` puts both prompts into the form that the model knows: what the source prompt leaves open, the video says.
+    `expander` puts both prompts into the form that the model knows: what the source prompt leaves open, the video says.
     """
 
     video: Video
     prompt: str
     source_prompt: str | None = None
     strength: float | None = None
-    expand: Expand | None = None
+    expander: Expander = field(default_factory=AsItIs)
 
     def run(self, model: Model) -> TaskRun:
         """One plan that starts from the video."""
@@ -243,15 +243,12 @@ class Edit:
         check_strength(strength)
         latents = model.encode([model.padded(self.video)])
         start = Start(latents, torch.full((latents.shape[2],), strength))
-        source, prompt = self._prompts(partial(model.misfits, latents))
-        edited = yield replace(whole_plan(prompt, start), source_prompt=source)
+        source = self.source_prompt
+        if source is not None:
+            source = yield from read(self.expander.reading(source), latents)
+        plan = whole_plan(self.expander(self.prompt, source or ""), start)
+        edited = yield replace(plan, source_prompt=source)
         yield Piece([video[: len(self.video)] for video in model.decode(edited)])
-
-    def _prompts(self, misfits: Misfits) -> tuple[str | None, str]:
-        if self.expand is None:
-            return self.source_prompt, self.prompt
-        source = None if self.source_prompt is None else self.expand(self.source_prompt, misfits=misfits)
-        return source, self.expand(self.prompt, source or "")
 
 
 @dataclass(frozen=True)

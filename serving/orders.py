@@ -9,7 +9,8 @@ import numpy as np
 from data.conform import conformed_video
 from data.prompts import expander
 from model.errors import StageError
-from model.plan import Expand, Task
+from model.expander import Expander
+from model.plan import Task
 from model.sampling import SamplingOptions
 from model.shapes import VideoShape
 from model.storyboard import Card, Storyboard
@@ -40,7 +41,7 @@ class Wanted(NamedTuple):
     shape: VideoShape
     operation: Mapping[str, Any]
     inputs: Mapping[str, np.ndarray]
-    expand: Expand
+    expand: Expander
 
 
 def order_of(job: Job, facts: ModelFacts, config: ServeConfig, shelf: Shelf) -> Order:

@@ -12,12 +12,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.conform import conformed_image, conformed_video
 from data.prompt_models import RewriterConfig, RulesConfig, load_rewriter
-from data.prompts import as_it_is
 from data.video import mp4_writer
 from flows.commands.champion import load_champion
 from flows.commands.flags import Flags
 from model.errors import ConfigError
-from model.plan import Expand, Piece, Task, Video
+from model.expander import AsItIs, Expander
+from model.plan import Piece, Task, Video
 from model.sampling import GuidanceKind, SamplingOptions, Solver
 from model.shapes import VideoShape
 from serving.engine import SamplingStep
@@ -56,8 +56,8 @@ class MakeFlags(Flags):
 class Materials:
     """A user's files, as frames that the loaded model can take."""
 
-    def __init__(self, facts: ModelFacts, size: str | None = None, expand: Expand = as_it_is) -> None:
-        self.facts, self._size, self.expand = facts, size, expand
+    def __init__(self, facts: ModelFacts, size: str | None = None, expand: Expander | None = None) -> None:
+        self.facts, self._size, self.expand = facts, size, expand or AsItIs()
 
     def prompt(self, text: str, like: str = "") -> str:
         """A prompt as the model is given it; what it leaves open is as in `like`."""
@@ -114,7 +114,7 @@ def make(flags: MakeFlags, size: str | None, order: Callable[[Materials], Task])
     with console.status("loading the model"):
         loaded = load_champion(flags.workspace)
     facts = loaded.facts
-    rewrite = load_rewriter(flags.rewriter, facts.prompt_expander) if flags.expand else as_it_is
+    rewrite = load_rewriter(flags.rewriter, facts.prompt_expander) if flags.expand else AsItIs()
     task = order(Materials(facts, size, rewrite))
     seed = secrets.randbelow(2**31) if flags.seed is None else flags.seed
     options = SamplingOptions(

@@ -1,7 +1,5 @@
 """Prompt expansion: what is named is kept, what is not is filled in the same way each time."""
 
-from collections.abc import Sequence
-
 import pytest
 
 from data.prompts import expander, tabletop
@@ -41,16 +39,23 @@ def test_what_an_edit_leaves_open_stays_as_it_was() -> None:
 
 def test_what_a_prompt_leaves_open_is_what_explains_the_video_best() -> None:
     shown = next(each for each in every_combination() if each.colour == "red" and each.shape == "cone")
-    asked: list[str] = []
-
-    def misfits(texts: Sequence[str]) -> list[float]:
-        asked.extend(texts)
-        return [len(set(text.split()) ^ set(dense_caption(shown).split())) for text in texts]
-
-    assert tabletop("a red cone", misfits=misfits) == dense_caption(shown)
+    settled, asked = _read("a red cone", dense_caption(shown))
+    assert settled == dense_caption(shown)
     assert all("red cone" in text for text in asked)
-    assert tabletop("it jumps", misfits=misfits) == "it jumps"
-    assert tabletop(dense_caption(shown), misfits=lambda _: pytest.fail("all is said")) == dense_caption(shown)
+    assert _read("it jumps", dense_caption(shown)) == ("it jumps", [])
+    assert _read(dense_caption(shown), "something else") == (dense_caption(shown), [])
+
+
+def _read(prompt: str, shown: str) -> tuple[str, list[str]]:
+    """What a prompt is read as from a video that is like the text `shown`, and all that was asked."""
+    reading, asked, misfits = tabletop.reading(prompt), [], None
+    try:
+        while True:
+            texts = reading.send(misfits)
+            asked += texts
+            misfits = [len(set(text.split()) ^ set(shown.split())) for text in texts]
+    except StopIteration as done:
+        return done.value, asked
 
 
 def test_a_prompt_of_another_world_stays() -> None:

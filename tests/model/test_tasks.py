@@ -7,8 +7,9 @@ from pydantic import ValidationError
 
 from model.autoencoder import VideoAutoencoder
 from model.errors import ConfigError
+from model.expander import Expander, Reading
 from model.pipeline import PipelineFacts, SkyloomPipeline
-from model.plan import Misfits, Task
+from model.plan import Task
 from model.runner import finish
 from model.sampling import SamplingOptions
 from model.shapes import VideoShape
@@ -177,21 +178,44 @@ def test_flow_edit_between_equal_prompts_with_equal_guidance_changes_nothing(pip
     assert np.abs(video.astype(int) - unchanged).max() <= 1
 
 
+TEXTS = ["a red ball falls", "a red ball jumps", "a dark floor"]
+
+
+class _Asking(Expander):
+    """Takes of some texts the one that explains the video best, however often it has to ask."""
+
+    def __call__(self, prompt: str, like: str = "") -> str:
+        return f"{prompt}, like {like}"
+
+    def reading(self, prompt: str) -> Reading:
+        del prompt
+        self.misfits = yield TEXTS
+        again = yield TEXTS[::-1]
+        assert again == self.misfits[::-1]
+        return min(zip(self.misfits, TEXTS, strict=True))[1]
+
+
 def test_the_video_is_asked_what_an_edit_s_source_prompt_leaves_open(pipeline: SkyloomPipeline) -> None:
-    clip, texts = _clip(16), ["a red ball falls", "a red ball jumps", "a dark floor"]
-    found = pipeline.misfits(pipeline.encode([clip]), texts)
-    assert len(set(found)) == 3
-    for text, alone in zip(texts, found, strict=True):
-        assert pipeline.misfits(pipeline.encode([clip]), [text]) == pytest.approx([alone], rel=1e-4)
-
-    def expand(prompt: str, like: str = "", misfits: Misfits | None = None) -> str:
-        if misfits is None:
-            return f"{prompt}, like {like}"
-        return min(zip(misfits(texts), texts, strict=True))[1]
-
-    source = texts[int(np.argmin(found))]
-    read = _made(pipeline, Edit(clip, "a blue cube", "a red ball", 1.0, expand))
+    clip, asking = _clip(16), _Asking()
+    read = _made(pipeline, Edit(clip, "a blue cube", "a red ball", 1.0, asking))
+    assert len(set(asking.misfits)) == len(TEXTS)
+    source = TEXTS[int(np.argmin(asking.misfits))]
     assert np.array_equal(read, _made(pipeline, Edit(clip, f"a blue cube, like {source}", source, 1.0)))
+
+
+def test_nothing_of_an_edit_takes_longer_than_a_denoising_step_to_be_stopped(pipeline: SkyloomPipeline) -> None:
+    evaluations = [0]
+    hook = pipeline.transformer.register_forward_hook(lambda *_: evaluations.append(evaluations.pop() + 1))
+    done, num_since = [], []
+    for said in pipeline.stream(Edit(_clip(16), "a blue cube", "a red ball", 1.0, _Asking())):
+        done.append(getattr(said, "step", None))
+        num_since.append(evaluations[0])
+        evaluations[0] = 0
+    hook.remove()
+    num_steps = pipeline.defaults.num_steps
+    assert done == [0] * 2 * len(TEXTS) + [0, *range(num_steps + 1), None]
+    assert min(num_since[:-1]) > 0
+    assert max(num_since) == num_since[-2]  # the last step's
 
 
 def test_only_the_masked_region_is_made_anew(pipeline: SkyloomPipeline) -> None:
