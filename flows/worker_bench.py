@@ -1,15 +1,18 @@
 """What the server's worker makes of its model: batches against one by one, and the API's tax on the bare sampler."""
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
+from data.prompts import expander
 from flows.bench import Measurement
 from model.config import digest_of
 from model.errors import StageError
@@ -26,7 +29,7 @@ from serving.store.jobs import JobTable, NewJob
 from serving.store.tables import Job
 from serving.worker import Worker
 
-NUM_BATCHED, NUM_TAXED, NUM_ROUNDS = 32, 6, 7
+NUM_BATCHED, NUM_TAXED, NUM_ROUNDS = 32, 4, 30
 LOOK_EVERY_S = 1.0  # seldom: looking takes the interpreter from the worker
 PROMPT, SMALL = "a red ball", VideoShape(8, 64, 64)
 
@@ -73,41 +76,63 @@ def batching() -> dict[str, Measurement]:
 def tax() -> dict[str, Measurement]:
     """Seconds a video of a queue takes the worker, checked, signed and written, against the bare sampler.
 
-    Of each the quarter that went fastest: what other programs take from this machine only ever adds.
+    Both in turn, in many rounds: the machine's pace changes by more than what is looked for.
     """
     torch.set_num_threads(1)
     pipeline = SkyloomPipeline.from_pretrained(STARTER)
     shape = VideoShape.parse(pipeline.facts.trained_buckets[0])
-    bare_s: list[float] = []
-    served_s: list[float] = []
-    outside_s: list[float] = []
+    prompt = expander(pipeline.facts.prompt_expander)(PROMPT)
+    bare_s = [sampled_s(pipeline, prompt, shape)]
+    served_s: list[list[float]] = []
+    outside_s = 0.0
     with TemporaryDirectory(prefix="skyloom-bench-") as name:
         for _ in range(NUM_ROUNDS):
-            for seed in range(NUM_TAXED):
-                began = time.perf_counter()
-                finish(pipeline.generate([PROMPT], shape, seeds=[seed]))
-                bare_s.append(time.perf_counter() - began)
-            jobs = sorted(worked(Path(name), STARTER, 1, NUM_TAXED, shape), key=lambda job: job.started_s or 0.0)
+            jobs = sorted(worked(Path(name), STARTER, 1, NUM_TAXED + 1, shape), key=lambda job: job.started_s or 0.0)
             took = [(after.started_s or 0.0) - (before.started_s or 0.0) for before, after in pairwise(jobs)]
-            served_s += took
-            outside_s += [whole - in_model_s(job) for whole, job in zip(took, jobs, strict=False)]
-    mine, theirs = (statistics.quantiles(times, n=4)[0] for times in (served_s, bare_s))
+            outside_s += sum(took) - sum(map(in_model_s, jobs[:-1]))
+            served_s.append(took)
+            bare_s.append(sampled_s(pipeline, prompt, shape))
+    ratio, low, high = ratio_of_rounds(served_s, bare_s)
+    mine, theirs = (statistics.median(chain(*rounds)) for rounds in (served_s, bare_s))
+    share = outside_s / sum(chain(*served_s))
     what = (
-        f"a video of {shape.bucket} by the starter, of a queue, checked, signed and written; lower quartile of "
-        f"{len(served_s)} and {len(bare_s)} in turn (medians {statistics.median(served_s):.2f} and "
-        f"{statistics.median(bare_s):.2f} s)"
+        f"a video of {shape.bucket} by the starter, of a queue, checked, signed and written; medians of "
+        f"{NUM_ROUNDS} rounds of {NUM_TAXED} between as many bare ones, whose mean ratio is {ratio:.3f} "
+        f"({low:.3f} to {high:.3f}, 95 %)"
     )
     return {
         "": Measurement(
             what=what, ours=round(mine, 3), unit="s", peer=round(theirs, 3), peer_name="the bare sampler",
-            goal="at most 3 % more", holds=mine <= 1.03 * theirs,
+            goal="mean ratio at most 1.03", holds=ratio <= 1.03,
         ),
         "outside": Measurement(
-            what=f"share of the time of {len(outside_s)} such videos that the worker spends outside the model",
-            ours=round(100 * sum(outside_s) / sum(served_s), 2), unit="%", goal="at most 3 %",
-            holds=sum(outside_s) <= 0.03 * sum(served_s),
+            what=f"share of the time of {NUM_ROUNDS * NUM_TAXED} such videos that the worker spends outside the model",
+            ours=round(100 * share, 2), unit="%", goal="at most 3 %", holds=share <= 0.03,
         ),
     }  # fmt: skip
+
+
+def sampled_s(pipeline: SkyloomPipeline, prompt: str, shape: VideoShape) -> list[float]:
+    """How long the bare sampler takes for each of a round's videos."""
+    times = [time.perf_counter()]
+    for seed in range(NUM_TAXED):
+        finish(pipeline.generate([prompt], shape, seeds=[seed]))
+        times.append(time.perf_counter())
+    return [after - before for before, after in pairwise(times)]
+
+
+def ratio_of_rounds(ours: Sequence[Sequence[float]], peers: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    """The mean ratio of our rounds to the peer's, of which one comes before each of ours and one after the last.
+
+    Geometric, of medians, each to the peer's before and after it: so a pace that changes evenly changes no ratio. With
+    its 95 % interval, by bootstrap over the rounds.
+    """
+    mine, theirs = ([math.log(statistics.median(times)) for times in rounds] for rounds in (ours, peers))
+    between = [(before + after) / 2 for before, after in pairwise(theirs)]
+    rounds = [own - peer for own, peer in zip(mine, between, strict=True)]
+    drawn = np.random.default_rng(0).choice(rounds, (10_000, len(rounds))).mean(1)
+    low, high = np.exp(np.quantile(drawn, (0.025, 0.975)))
+    return math.exp(statistics.mean(rounds)), float(low), float(high)
 
 
 def in_model_s(job: Job) -> float:

@@ -189,17 +189,19 @@ class Worker:
                 self._finisher.add(films, said)
                 continue
             spans.step(said)
-            if not self._may_go_on(leases):
+            is_due = time.monotonic() >= next_report
+            if not self._may_go_on(leases, said if is_due else None):
                 return None
-            if time.monotonic() >= next_report:
+            if is_due:
                 next_report = time.monotonic() + _PROGRESS_EVERY_S
-                for lease in leases:
-                    self._jobs.renew(lease, lease_s=self._config.lease_s, progress=said)
 
-    def _may_go_on(self, leases: list[Lease]) -> bool:
-        """Whether any of the jobs is still ours; when the worker stops, they are handed back."""
+    def _may_go_on(self, leases: Sequence[Lease], progress: int | None) -> bool:
+        """Whether any of the jobs is still ours, asked as progress is reported; at a stop they are handed back."""
         if self._stop.is_set():
             for lease in leases:
                 self._jobs.release(lease)
             return False
-        return any(map(self._jobs.holds, leases))
+        if progress is None:
+            return any(map(self._jobs.holds, leases))
+        held = [self._jobs.renew(lease, lease_s=self._config.lease_s, progress=progress) for lease in leases]
+        return any(held)

@@ -12,14 +12,26 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from serving.store.admission import UNLIMITED, WAITING, Admission
+from serving.store.claims import ended, fail_hopeless, taken
 from serving.store.database import Database
 from serving.store.events import EventType, add_event, record
-from serving.store.statements import CLAIMABLE, HELD, INSERT, OUTLOOK, UNFINISHED, alive, asks_for, lost_at
+from serving.store.statements import (
+    CLAIMABLE,
+    HELD,
+    INSERT,
+    OUTLOOK,
+    PROGRESS,
+    RENEW,
+    UNFINISHED,
+    alive,
+    asks_for,
+    lost_at,
+)
 from serving.store.tables import Job
 
 FRESH_S, LAST = 0.25, 2**62
@@ -168,22 +180,17 @@ class JobTable:
         A job that lost its worker `max_attempts` times is failed here instead: it may be what kills them.
         """
         now = self._clock()
-        if self.database.first(CLAIMABLE, {"now": now}) is None:  # an idle worker asks often, and takes no lock
+        is_waiting, is_lost = self.database.first(CLAIMABLE, {"now": now})  # an idle worker asks often: no lock
+        if not (is_waiting or is_lost):
             return None
-        lost = lost_at(now)
-        exhausted = _ended("failed", now) | {
-            "error_code": "attempts_exhausted",
-            "error_message": f"The worker was lost {self._max_attempts} times while making this video.",
-        }
         with self.database.write() as session:
-            hopeless = update(Job).where(lost, Job.attempts >= self._max_attempts).values(exhausted)
-            for failed in session.scalars(hopeless.returning(Job)):
-                record(session, failed.id, failed.owner, "video.failed", now=now, progress=failed.progress)
-            mine = or_(Job.status == "queued", lost)
+            if is_lost:
+                fail_hopeless(session, now=now, max_attempts=self._max_attempts)
+            mine = or_(Job.status == "queued", lost_at(now))
             if models is not None:
                 mine = and_(mine, asks_for(models))
-            taken = self._take(session, mine, worker, lease_s=lease_s, limit=1)
-        return taken[0] if taken else None
+            jobs = taken(session, mine, worker, now=now, lease_s=lease_s, limit=1)
+        return Lease(jobs[0], jobs[0].fence) if jobs else None
 
     def claim_alike(self, first: Lease, worker: str, *, lease_s: float, limit: int) -> Sequence[Lease]:
         """More waiting jobs that can be made in one batch with the first, the oldest ones, now leased too."""
@@ -191,50 +198,35 @@ class JobTable:
             return []
         alike = and_(Job.status == "queued", Job.batch_key == first.job.batch_key)
         with self.database.write() as session:
-            return self._take(session, alike, worker, lease_s=lease_s, limit=limit)
-
-    def _take(
-        self, session: Session, which: ColumnElement[bool], worker: str, *, lease_s: float, limit: int
-    ) -> Sequence[Lease]:
-        """Leases of the oldest of these jobs."""
-        now = self._clock()
-        oldest = (
-            select(Job.sequence)
-            .where(Job.deleted_s.is_(None), which)
-            .order_by(Job.sequence)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-        mine = {"status": "in_progress", "fence": Job.fence + 1, "attempts": Job.attempts + 1, "worker": worker}
-        times = {"lease_until_s": now + lease_s, "started_s": func.coalesce(Job.started_s, now)}
-        found = list(session.scalars(oldest))
-        taking = update(Job).where(Job.sequence.in_(found)).values(mine | times).returning(Job)
-        jobs = sorted(session.scalars(taking), key=lambda job: job.sequence) if found else []
-        for job in jobs:
-            if job.attempts == 1:
-                record(session, job.id, job.owner, "video.in_progress", now=now)
+            jobs = taken(session, alike, worker, now=self._clock(), lease_s=lease_s, limit=limit)
         return [Lease(job, job.fence) for job in jobs]
 
     def renew(self, lease: Lease, *, lease_s: float, progress: int | None = None) -> bool:
         """Whether the lease is still held, now for `lease_s` more; False means: stop, another has the job."""
-        values: dict[str, Any] = {"lease_until_s": self._clock() + lease_s}
-        if progress is None:
-            return self._write_fenced(lease, values)
-        return self._write_fenced(lease, values | {"progress": min(max(progress, 0), 99)}, "video.progress")
+        now = self._clock()
+        values = {**_of(lease), "until_s": now + lease_s}
+        with self.database.connect() as connection:  # while the model waits: no session, and a statement that is made
+            if progress is None:
+                return connection.execute(RENEW, values).first() is not None
+            percent = min(max(progress, 0), 99)
+            is_held = connection.execute(PROGRESS, {**values, "percent": percent}).first() is not None
+            if is_held:
+                add_event(connection, lease.job.id, lease.job.owner, "video.progress", now=now, progress=percent)
+        return is_held
 
     def holds(self, lease: Lease) -> bool:
         """Whether the lease is still live: a question that writes nothing, for after every denoising step."""
-        return self.database.first(HELD, {"id": lease.job.id, "fence": lease.fence}) is not None
+        return self.database.first(HELD, _of(lease)) is not None
 
     def complete(self, lease: Lease, result: dict[str, Any]) -> bool:
         """Whether the result was taken; False when the fence is no longer live, and the result must be thrown away."""
-        values = _ended("completed", self._clock()) | {"progress": 100, "result": result}
+        values = ended("completed", self._clock()) | {"progress": 100, "result": result}
         return self._write_fenced(lease, values, "video.completed")
 
     def fail(self, lease: Lease, *, code: str, message: str) -> bool:
         """Whether the failure was taken; False when the fence is no longer live."""
         error = {"error_code": code, "error_message": message}
-        return self._write_fenced(lease, _ended("failed", self._clock()) | error, "video.failed")
+        return self._write_fenced(lease, ended("failed", self._clock()) | error, "video.failed")
 
     def release(self, lease: Lease) -> bool:
         """Whether the job was handed back at once, the attempt not counted: for a worker that is asked to stop."""
@@ -276,6 +268,10 @@ class JobTable:
         return known
 
 
+def _of(lease: Lease) -> dict[str, Any]:
+    return {"of_id": lease.job.id, "of_fence": lease.fence}
+
+
 def _row(new: NewJob, now: float) -> dict[str, Any]:
     return {
         "id": f"video_{secrets.token_hex(16)}",
@@ -293,7 +289,3 @@ def _row(new: NewJob, now: float) -> dict[str, Any]:
         "trace": new.trace,
         "idempotency_key": new.idempotency_key,
     }
-
-
-def _ended(status: str, now: float) -> dict[str, Any]:
-    return {"status": status, "completed_s": now, "lease_until_s": None}

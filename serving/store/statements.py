@@ -2,7 +2,19 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import BindParameter, ColumnElement, Select, and_, bindparam, func, insert, or_, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from serving.store.admission import WAITING
 from serving.store.tables import Job
@@ -36,18 +48,26 @@ def _make_outlook(num_recent: int = 8) -> Select[tuple[int, float | None]]:
     return select(WAITING.where(Job.sequence < bindparam("sequence")).scalar_subquery(), mean)
 
 
-CLAIMABLE = (
-    select(Job.sequence)
-    .where(Job.deleted_s.is_(None))
-    .where(or_(Job.status == "queued", lost_at(bindparam("now"))))
-    .limit(1)
+CLAIMABLE = select(
+    exists().where(Job.deleted_s.is_(None), Job.status == "queued"),
+    exists().where(Job.deleted_s.is_(None), lost_at(bindparam("now"))),
 )
-"""Something that a worker may take; takes no lock itself."""
+"""Whether a job waits, and whether one has lost its worker; takes no lock itself."""
 
-HELD = select(Job.sequence).where(
-    Job.id == bindparam("id"), Job.fence == bindparam("fence"), Job.status == "in_progress", Job.deleted_s.is_(None)
+_LIVE = and_(
+    Job.id == bindparam("of_id"),
+    Job.fence == bindparam("of_fence"),
+    Job.status == "in_progress",
+    Job.deleted_s.is_(None),
 )
+HELD = select(Job.sequence).where(_LIVE)
 """The job of a lease, as long as that is live."""
+
+RENEW = update(Job).where(_LIVE).values(lease_until_s=bindparam("until_s")).returning(Job.id)
+"""The lease for longer, as long as it is live."""
+
+PROGRESS = RENEW.values(progress=bindparam("percent"))
+"""As `RENEW`; the worker that renews a lease says how far it is."""
 
 INSERT = insert(Job).returning(Job.sequence)
 UNFINISHED = (
