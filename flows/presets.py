@@ -14,6 +14,9 @@ from training.config import (
     TransformerTraining,
 )
 
+EMA_WIDTHS = (0.05, 0.1)
+"""Of EDM2's two tracks, from which an average between them can be mixed after training."""
+
 
 def demo() -> Recipe:
     """The whole line on films of the embedded world, within 15 minutes on two cores."""
@@ -54,6 +57,7 @@ def tiny() -> Recipe:
             num_blocks=2,
             compile=False,
             num_sampling_steps=4,
+            ema_widths=EMA_WIDTHS,
             prompt_expander="tabletop",
             recipe="tiny",
         ),
@@ -86,6 +90,7 @@ def starter() -> Recipe:
             num_blocks=8,
             max_text_tokens=24,
             ema_decay=0.97,
+            ema_widths=EMA_WIDTHS,
             image_fraction=0.15,
             prompt_expander="tabletop",
             recipe="starter",
@@ -125,6 +130,7 @@ def film() -> Recipe:
             num_blocks=10,
             max_text_tokens=64,
             ema_decay=0.999,
+            ema_widths=EMA_WIDTHS,
             image_fraction=0.2,
             recipe="film",
         ),

@@ -151,7 +151,10 @@ def module_tensors(name: str, module: nn.Module) -> dict[str, Tensor]:
 
 def restore_module(name: str, module: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Load what `module_tensors` gave."""
+    module.load_state_dict(module_weights(name, tensors))
+
+
+def module_weights(name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What `module_tensors` gave, without the module's name."""
     prefix = name + "."
-    module.load_state_dict(
-        {path.removeprefix(prefix): value for path, value in tensors.items() if path.startswith(prefix)}
-    )
+    return {path.removeprefix(prefix): value for path, value in tensors.items() if path.startswith(prefix)}

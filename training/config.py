@@ -4,9 +4,10 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from model.config import Config
+from model.config import Config, digest_of
 from model.noise_patterns import NoisePatterns
 from model.weights import absolute_name
+from training.ema_profiles import power_function, shares_of
 
 
 class Schedule(Config):
@@ -112,7 +113,13 @@ class TransformerTraining(Config):
     image_fraction: float = Field(default=0, ge=0, lt=1, description="Share of batches that are images")
     scaled_fraction: float = Field(default=0, ge=0, lt=1, description="Share of batches at the other encoded sizes")
     sigma_shift: float = 1.0
-    ema_decay: float = Field(default=0.9, ge=0, lt=1, description="Of the served weights' average over steps")
+    ema_decay: float = Field(default=0.9, ge=0, lt=1, description="Of the weights' average over steps")
+    ema_widths: tuple[float, ...] = Field(
+        default=(), description="Relative widths of further averages that are kept, to choose from after training"
+    )
+    served_width: float = Field(
+        default=0, ge=0, description="Width of the average that is served, mixed from those; 0 is that of ema_decay"
+    )
     num_workers: int = Field(default=1, ge=1, description="Ray Train ranks")
     cpus_per_worker: int = Field(default=2, ge=1)
     compile: bool = True
@@ -121,6 +128,24 @@ class TransformerTraining(Config):
     text_encoder: str = Field(default="minilm", description="The encoder whose states the latent dataset holds")
     prompt_expander: str = Field(default="", description="Rules that turn short prompts into the captions' form")
     recipe: str = "demo"
+
+    @model_validator(mode="after")
+    def _can_be_served(self) -> "TransformerTraining":
+        for width in self.ema_widths:
+            power_function(width)
+        if len(set(self.ema_widths)) < len(self.ema_widths):
+            raise ValueError(f"ema_widths={list(self.ema_widths)} names a width twice; name each once")
+        if self.served_width:
+            shares_of(self.ema_widths, self.served_width)
+        return self
+
+    @property
+    def training_digest(self) -> str:
+        """The digest of what the weights depend on: settings of the served model can be changed without training."""
+        return digest_of(self.model_dump(mode="json", exclude=_SERVED))
+
+
+_SERVED = {"served_width", "num_sampling_steps", "guidance_scale", "prompt_expander"}
 
 
 class EvaluationConfig(Config):

@@ -14,12 +14,13 @@ from data.workspace import Workspace
 from model.errors import CheckpointError
 from model.pipeline import PipelineFacts, SkyloomPipeline
 from training.autoencoder import load_autoencoder
-from training.checkpoint import load_newest, restore_module
+from training.checkpoint import load_newest, module_weights, restore_module
 from training.clips import kept_rows
 from training.config import TransformerTraining
+from training.ema import mixed
 from training.progress import progress_bar, read_steps
 from training.tracking import open_client, open_run
-from training.transformer_worker import STEP_LOG, make_transformer, run_worker
+from training.transformer_worker import STEP_LOG, make_transformer, run_worker, track_name
 from training.warm_start import start_digest
 
 POLL_S = 1.0
@@ -87,7 +88,11 @@ def assemble_pipeline(config: TransformerTraining, workspace: Workspace) -> str:
     autoencoder = load_autoencoder(workspace.autoencoder)
     dataset = Dataset.open(workspace.latents)
     network = make_transformer(config, autoencoder.latent_channels, dataset.card.facts["prompt_dim"])
-    restore_module("ema", network, saved.tensors)
+    if config.served_width:
+        tracks = {width: module_weights(track_name(width), saved.tensors) for width in config.ema_widths}
+        network.load_state_dict(mixed(tracks, config.served_width))
+    else:
+        restore_module("ema", network, saved.tensors)
     pipeline = SkyloomPipeline(autoencoder, network.eval())
     pipeline.facts = PipelineFacts(
         fps=kept_rows(workspace)[0]["fps"],

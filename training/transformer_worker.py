@@ -30,6 +30,7 @@ from training.checkpoint import (
 )
 from training.config import TransformerTraining
 from training.ema import Ema
+from training.ema_profiles import Decay, power_function, warmed_up
 from training.optim import make_optimizers, set_rates, update
 from training.progress import StepLog
 from training.tracking import log_metrics, open_client
@@ -86,16 +87,15 @@ class Trainer:
             loader_config(config), workspace.latents, autoencoder_digest=weights_digest(workspace.autoencoder),
             rank=rank, world_size=world_size,
         )  # fmt: skip
-        self.network = make_transformer(config, self.autoencoder.latent_channels, self.loader.prompt_dim)
-        self.ema = Ema(
-            self.network,
-            make_transformer(config, self.autoencoder.latent_channels, self.loader.prompt_dim),
-            config.ema_decay,
-        )
+        self.network = make_transformer(config, *self._sides())
+        self.averages = {
+            name: Ema(self.network, make_transformer(config, *self._sides()), decay)
+            for name, decay in decays(config).items()
+        }
         self.optimizers = make_optimizers(
             self.network, config.schedule, muon_lr=config.muon_lr, weight_decay=config.weight_decay
         )
-        self.facts = {"config": config.digest, "dataset_id": self.loader.dataset_id}
+        self.facts = {"config": config.training_digest, "dataset_id": self.loader.dataset_id}
         self.first_step = self._resume()
         if config.compile:
             for block in self.network.blocks:
@@ -109,7 +109,8 @@ class Trainer:
         set_rates(self.optimizers, self.config.schedule.rate(step))
         loss = self._loss(step, next(self._batches))
         norm = update(self.optimizers, loss, self.network, self.config.max_grad_norm)
-        self.ema.update(step)
+        for average in self.averages.values():
+            average.update(step)
         seconds = time.perf_counter() - started
         return {
             "loss": loss.item(),
@@ -138,9 +139,14 @@ class Trainer:
         """Write a checkpoint at every `checkpoint_every` steps and at the end."""
         done = step + 1
         if done % self.config.schedule.checkpoint_every == 0 or done == self.config.schedule.num_steps:
-            tensors = module_tensors("network", self.network) | module_tensors("ema", self.ema.average)
-            tensors |= optimizer_tensors(self.optimizers)
+            tensors = module_tensors("network", self.network) | optimizer_tensors(self.optimizers)
+            for name, ema in self.averages.items():
+                tensors |= module_tensors(name, ema.average)
             save_checkpoint(self.checkpoints, done, tensors, self.facts)
+
+    def _sides(self) -> tuple[int, int]:
+        """Channels of a latent cell and of a prompt's states."""
+        return self.autoencoder.latent_channels, self.loader.prompt_dim
 
     def _resume(self) -> int:
         """The first step to do: after the newest checkpoint of the same settings and data, else 0."""
@@ -148,9 +154,22 @@ class Trainer:
         if saved is None:
             return 0
         restore_module("network", self.network, saved.tensors)
-        restore_module("ema", self.ema.average, saved.tensors)
+        for name, ema in self.averages.items():
+            restore_module(name, ema.average, saved.tensors)
         restore_optimizers(self.optimizers, saved.tensors)
         return saved.step
+
+
+def decays(config: TransformerTraining) -> dict[str, Decay]:
+    """The averages that are kept, by the name of their weights in a checkpoint."""
+    return {"ema": warmed_up(config.ema_decay)} | {
+        track_name(width): power_function(width) for width in config.ema_widths
+    }
+
+
+def track_name(width: float) -> str:
+    """The name in a checkpoint of the average of a width."""
+    return f"ema-{width:g}"
 
 
 def loader_config(config: TransformerTraining) -> LoaderConfig:

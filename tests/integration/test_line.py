@@ -1,5 +1,6 @@
 """The whole line at a tiny size, through the command: from films to a served model and its report."""
 
+import shutil
 import time
 from fractions import Fraction
 
@@ -9,7 +10,11 @@ from mlflow import MlflowClient
 from webdataset import WebDataset
 
 from data.workspace import Workspace
+from flows.presets import tiny
 from flows.stages import STAGES
+from model.pipeline import SkyloomPipeline
+from training.checkpoint import load_newest
+from training.transformer import assemble_pipeline
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -80,6 +85,17 @@ def test_a_prompt_becomes_a_file_without_a_server(line, skyloom, tmp_path):
     assert found.returncode == 0, found.stderr
     with av.open(str(path)) as container:
         assert len(list(container.decode(video=0))) == 16
+
+
+def test_another_average_is_served_without_training_again(line, tmp_path):
+    place = Workspace(shutil.copytree(line.root, tmp_path / "copy"))
+    trained = tiny().transformer
+    chosen = trained.model_copy(update={"served_width": 0.07})
+    digests = [assemble_pipeline(config, place) for config in (trained, chosen)]
+    assert digests[0] == SkyloomPipeline.from_pretrained(line.pipeline).facts.weights_digest
+    assert digests[1] != digests[0]
+    facts = load_newest(place.checkpoints("transformer")).facts
+    assert facts["config"] == chosen.training_digest
 
 
 def test_the_quarantine_names_the_broken_film(line, skyloom):

@@ -9,7 +9,6 @@ from torch import nn
 from model.tiny import tiny_transformer
 from training import muon
 from training.config import Schedule
-from training.ema import Ema
 from training.muon import FilterMuon
 from training.optim import make_optimizers, set_rates, split_parameters, update
 
@@ -71,17 +70,3 @@ def test_rates_scale_each_group_from_its_own_peak() -> None:
     set_rates(optimizers, 0.25)
     assert optimizers["adamw"].param_groups[0]["lr"] == pytest.approx(2.5e-4)
     assert optimizers["muon"].param_groups[0]["lr"] == pytest.approx(1.25e-3)
-
-
-def test_the_average_follows_and_lags() -> None:
-    network, average = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
-    ema = Ema(network, average, decay=0.9)
-    with torch.no_grad():
-        network.weight.fill_(1.0)
-        average.weight.fill_(0.0)
-    ema.update(0)
-    assert float(average.weight.detach()) == pytest.approx(0.9), "early updates follow fast: decay (1+0)/(10+0)"
-    with torch.no_grad():
-        average.weight.fill_(0.0)
-    ema.update(10_000)
-    assert float(average.weight.detach()) == pytest.approx(0.1)
