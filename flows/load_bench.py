@@ -28,6 +28,8 @@ from training.registry import register_starter
 
 NUM_POLLERS, NUM_CREATORS, LOAD_S = 200, 50, 300.0
 A_VIDEO = {"prompt": "a red ball", "seconds": "1", "size": "64x64"}
+A_LONGER_ONE = {"prompt": "a red ball", "seconds": "4", "size": "256x256", "num_inference_steps": 20}
+NUM_LONGER, LONGER_S = 30, 60.0
 FINISHED = ("completed", "failed")
 
 
@@ -69,18 +71,18 @@ class Crowd:
     given out (github.com/encode/httpcore/issues/1110).
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, num_creators: int = NUM_CREATORS, lasts_s: float = LOAD_S) -> None:
         self.ids: list[str] = []
         self.wrong: list[str] = []
         self.num_polls = 0
-        self._url = url
-        self._until = time.monotonic() + LOAD_S
+        self._url, self._num_creators = url, num_creators
+        self._until = time.monotonic() + lasts_s
         self._seen: dict[str, Sighting] = {}
 
     def run(self) -> None:
         """Returns when the time is up and every client has its last answer."""
-        with ThreadPoolExecutor(NUM_POLLERS + NUM_CREATORS) as pool:
-            clients = [(self._create, 2.0)] * NUM_CREATORS + [(self._look, 0.5)] * NUM_POLLERS
+        with ThreadPoolExecutor(NUM_POLLERS + self._num_creators) as pool:
+            clients = [(self._create, 2.0)] * self._num_creators + [(self._look, 0.5)] * NUM_POLLERS
             for done in [pool.submit(self._live, *each, number) for number, each in enumerate(clients)]:
                 done.result()
 
@@ -121,7 +123,7 @@ class Crowd:
 
 
 def load() -> dict[str, Measurement]:
-    """Five minutes of many clients: nothing lost, nothing wrong, memory flat, the model busy."""
+    """Five minutes of many clients: nothing lost, nothing wrong, memory flat; then longer videos: the model busy."""
     with tiny_server() as server:
         crowd, sizes = Crowd(server.base_url), []
         watch = threading.Thread(target=lambda: sizes.extend(memory_over(LOAD_S)))
@@ -131,10 +133,10 @@ def load() -> dict[str, Measurement]:
         jobs = JobTable(Database(server.config.database_url))
         wait_until_done(jobs)
         found = [jobs.get(video_id) for video_id in crowd.ids]
-        spans = [span for span in map(span_of, found) if span is not None]
-        lost = sum(job is None or job.status != "completed" for job in found)
+        longer = longer_videos(server, jobs)
+    lost = sum(job is None or job.status != "completed" for job in found)
     what = f"{NUM_POLLERS} pollers, {NUM_CREATORS} creators, {LOAD_S:.0f} s: {len(found)} jobs, {crowd.num_polls} polls"
-    busy, growth = busy_share(spans), statistics.mean(sizes[-3:]) / statistics.mean(sizes[2:5])
+    growth = statistics.mean(sizes[-3:]) / statistics.mean(sizes[2:5])
     return {
         "lost": Measurement(what=f"{what}: lost or failed", ours=lost, unit="jobs", goal="none", holds=not lost),
         "wrong": Measurement(
@@ -145,26 +147,31 @@ def load() -> dict[str, Measurement]:
             what="memory of all its processes at the end over that after a minute", ours=round(growth, 3), unit="x",
             goal="at most 1.05", holds=growth <= 1.05,
         ),
-        "busy": Measurement(
-            what="share of the time with waiting jobs in which the model works", ours=round(100 * busy, 1), unit="%",
-            goal="at least 95 %", holds=busy >= 0.95,
-        ),
+        "busy": busy_row([job for job in longer if job], f"{NUM_LONGER} videos of 256x256x32, 20 steps", goal=0.95),
+        "busy-short": busy_row([job for job in found if job], f"{len(found)} videos of 64x64x8, 2 steps", goal=None),
     }  # fmt: skip
 
 
-class Span(NamedTuple):
-    """When a job was asked for, begun and done."""
+def longer_videos(server: Server, jobs: JobTable) -> list[Job | None]:
+    """A queue of videos that take the model seconds each, made while all pollers look at them."""
+    with httpx.Client(base_url=server.base_url, timeout=60, trust_env=False) as client:
+        ids = [client.post("/videos", json=A_LONGER_ONE | {"seed": n}).json()["id"] for n in range(NUM_LONGER)]
+    crowd = Crowd(server.base_url, num_creators=0, lasts_s=LONGER_S)
+    crowd.ids = ids
+    crowd.run()
+    wait_until_done(jobs)
+    return [jobs.get(video_id) for video_id in ids]
 
-    created_s: float
-    started_s: float
-    completed_s: float
 
-
-def span_of(job: Job | None) -> Span | None:
-    """The span of a finished job."""
-    if job is None or job.started_s is None or job.completed_s is None:
-        return None
-    return Span(job.created_s, job.started_s, job.completed_s)
+def busy_row(jobs: Sequence[Job], which: str, *, goal: float | None) -> Measurement:
+    """How much of the time with waiting jobs the model computes."""
+    share = busy_share(jobs)
+    return Measurement(
+        what=f"share of the time with waiting jobs in which the tiny model computes, under the pollers; {which}",
+        ours=round(100 * share, 1), unit="%",
+        goal=f"at least {100 * goal:.0f} %" if goal else "none: signing such a one takes longer than making it",
+        holds=share >= (goal or 0),
+    )  # fmt: skip
 
 
 def memory_over(seconds: float, every_s: float = 15.0) -> list[int]:
@@ -184,11 +191,10 @@ def _resident(process: psutil.Process) -> int:
         return 0
 
 
-def busy_share(spans: Sequence[Span]) -> float:
-    """The share of the time in which some job was under way, of that in which one waited or was under way."""
-    return covered([(span.started_s, span.completed_s) for span in spans]) / covered(
-        [(span.created_s, span.completed_s) for span in spans]
-    )
+def busy_share(jobs: Sequence[Job]) -> float:
+    """The time that the model took for finished jobs, over that in which one of them waited or was under way."""
+    batches = {(seconds["sample"], seconds["decode"]) for job in jobs for seconds in [(job.result or {})["seconds"]]}
+    return sum(map(sum, batches)) / covered([(job.created_s, job.completed_s or math.inf) for job in jobs])
 
 
 def covered(intervals: Sequence[tuple[float, float]]) -> float:

@@ -143,13 +143,13 @@ def in_model_s(job: Job) -> float:
 
 def worker_rate(folder: Path, weights: Path, max_batch: int, number: int) -> float:
     """Videos a second that a worker makes of a queue of so many, from the first begun to the last completed."""
-    done = worked(folder, weights, max_batch, number, SMALL)
+    done = worked(folder, weights, max_batch, number, SMALL, frame_check="off")
     return number / (max(job.completed_s or 0.0 for job in done) - min(job.started_s or 0.0 for job in done))
 
 
-def worked(folder: Path, weights: Path, max_batch: int, number: int, shape: VideoShape) -> list[Job]:
+def worked(folder: Path, weights: Path, max_batch: int, number: int, shape: VideoShape, **changes: object) -> list[Job]:
     """A queue of so many videos, made by a worker."""
-    config = ServeConfig.at(folder / "serve", tracking_uri="unused", max_batch=max_batch, frame_check="off")
+    config = ServeConfig.at(folder / "serve", tracking_uri="unused", max_batch=max_batch, **changes)
     config.storage.mkdir(parents=True, exist_ok=True)
     jobs = JobTable(Database(config.database_url))
     worker = Worker(config, name="bench", jobs=jobs, registry=OneFolder(weights), load=load_model)

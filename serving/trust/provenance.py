@@ -26,11 +26,16 @@ class Ingredient(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What a file says of itself. The one ingredient of a changed video is its parent; several are its parts."""
+    """What a file says of itself."""
 
     title: str
     generation: Mapping[str, Any]
     ingredients: Sequence[Ingredient] = ()
+
+    @property
+    def has_parent(self) -> bool:
+        """Whether it is another video changed: several, or one beside an upload, are its parts."""
+        return len(self.ingredients) == 1 and not self.generation.get("uploads")
 
 
 class Verdict(NamedTuple):
@@ -57,7 +62,7 @@ class Notary:
     def sign(self, path: Path, media_type: str, claim: Claim) -> None:
         """Puts the signed claim into a file."""
         builder = c2pa.Builder.from_json(json.dumps(_manifest(claim)), self._context)
-        kind = "parentOf" if len(claim.ingredients) == 1 else "componentOf"
+        kind = "parentOf" if claim.has_parent else "componentOf"
         for label, ingredient in zip(_labels(claim), claim.ingredients, strict=True):
             with ingredient.path.open("rb") as content:
                 facts = {"title": ingredient.title, "relationship": kind, "label": label}
@@ -118,7 +123,7 @@ def _manifest(claim: Claim) -> dict[str, Any]:
 def _actions(claim: Claim) -> list[dict[str, Any]]:
     used = {"parameters": {"ingredientIds": _labels(claim)}}
     made = {"digitalSourceType": MADE_FROM_OTHERS_TOO if claim.generation.get("uploads") else MADE_BY_A_MODEL}
-    if len(claim.ingredients) == 1:
+    if claim.has_parent:
         return [{"action": "c2pa.opened", **used}, {"action": "c2pa.edited", **made}]
     created = {"action": "c2pa.created", **made}
     return [created, {"action": "c2pa.placed", **used}] if claim.ingredients else [created]

@@ -1,8 +1,15 @@
-"""How the load benchmark counts: time under way against time with something to do."""
+"""How the load benchmark counts: the model's time against time with something to do."""
 
 import pytest
 
-from flows.load_bench import Span, busy_share, covered
+from flows.load_bench import busy_share, covered
+from serving.store.tables import Job
+
+
+def job(created_s: float, completed_s: float, sample: float, decode: float = 0.0) -> Job:
+    """A finished one."""
+    seconds = {"sample": sample, "decode": decode, "write": 9.0}
+    return Job(created_s=created_s, completed_s=completed_s, result={"seconds": seconds})
 
 
 def test_overlaps_count_once() -> None:
@@ -10,10 +17,11 @@ def test_overlaps_count_once() -> None:
     assert covered([]) == 0
 
 
-def test_waiting_while_nothing_is_made_is_idle() -> None:
-    at_once = [Span(0, 0, 2), Span(1, 2, 4)]
-    assert busy_share(at_once) == 1
-    with_a_gap = [Span(0, 0, 2), Span(1, 3, 4)]
-    assert busy_share(with_a_gap) == pytest.approx(3 / 4)
-    nobody_asked = [Span(0, 0, 2), Span(10, 10, 12)]
-    assert busy_share(nobody_asked) == 1
+def test_what_is_not_computed_while_somebody_waits_is_idle() -> None:
+    assert busy_share([job(0, 2, 1.5, 0.5), job(0, 4, 2)]) == pytest.approx(1)
+    assert busy_share([job(0, 2, 1.5), job(0, 4, 1.4)]) == pytest.approx(2.9 / 4), "also signing and claims"
+    assert busy_share([job(0, 2, 2), job(10, 12, 1.9)]) == pytest.approx(3.9 / 4), "while nobody waits nothing counts"
+
+
+def test_a_batch_counts_once() -> None:
+    assert busy_share([job(0, 2, 1.25, 0.5), job(1, 2, 1.25, 0.5)]) == pytest.approx(1.75 / 2)

@@ -1,10 +1,18 @@
 """What a client sees of a job while it runs: a stream that can be left and joined again."""
 
+import itertools
 import json
+import threading
+from collections.abc import Iterator
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from serving.api.app import create_app
+from serving.config import ServeConfig
+from serving.store.events import EventTable
+from serving.store.jobs import JobTable
 from serving.worker import Worker
 
 A_VIDEO = {"prompt": "a red ball", "seconds": "1", "size": "48x32"}
@@ -45,6 +53,31 @@ def test_a_stream_goes_on_behind_the_last_event_that_the_client_had(client: Test
     events = read_stream(client, made)
     for index, (sequence, _, _) in enumerate(events):
         assert read_stream(client, made, **{"last-event-id": str(sequence)}) == events[index + 1 :]
+
+
+def test_a_stream_that_breaks_off_goes_on_while_the_video_is_made(
+    config: ServeConfig, jobs: JobTable, worker: Worker, painter, served
+) -> None:
+    """Over a socket: the first client leaves in the middle, the next begins where that one was."""
+    may_go_on = threading.Event()
+    painter.on_step = lambda step: step < 2 or may_go_on.wait(30)
+    with served(create_app(config)) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        path = f"/v1/videos/{client.post('/v1/videos', json=A_VIDEO).json()['id']}/events"
+        rendering = threading.Thread(target=worker.run_one)
+        rendering.start()
+        with client.stream("GET", path) as reply:
+            seen = list(itertools.islice(ids_of(reply), 2))
+        threading.Timer(0.5, may_go_on.set).start()  # the next one waits for what has not happened yet
+        with client.stream("GET", path, headers={"last-event-id": str(seen[-1])}) as reply:
+            seen += ids_of(reply)
+        rendering.join()
+        video_id = path.split("/")[3]
+    assert seen == [event.sequence for event in EventTable(jobs.database).after(video_id)]
+
+
+def ids_of(reply: httpx.Response) -> Iterator[int]:
+    """The ids of a stream's events, as they come."""
+    return (int(line.removeprefix("id: ")) for line in reply.iter_lines() if line.startswith("id: "))
 
 
 def test_a_failed_job_ends_its_stream(client: TestClient, worker: Worker, painter) -> None:

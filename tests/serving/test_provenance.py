@@ -4,6 +4,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import c2pa
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -123,6 +124,23 @@ def test_a_chain_of_changes_names_its_ingredients(film: Path, tmp_path: Path) ->
     both.write_bytes(film.read_bytes())
     notary.sign(both, "video/mp4", Claim("both", {}, [Ingredient(f"video_{n}", tmp_path / f"{n}.mp4") for n in (0, 4)]))
     assert inspect(both, identity.authority).ingredients == ["video_0", "video_4"]
+
+
+@pytest.mark.parametrize(
+    ("uploads", "relation", "first"), [([], "parentOf", "c2pa.opened"), (["a digest"], "componentOf", "c2pa.created")]
+)
+def test_a_video_beside_an_upload_is_a_part_and_alone_the_parent(
+    film: Path, tmp_path: Path, uploads: list[str], relation: str, first: str
+) -> None:
+    made = tmp_path / "made.mp4"
+    made.write_bytes(film.read_bytes())
+    claim = Claim("made", {"uploads": uploads}, [Ingredient("video_0", film)])
+    Notary(make_identity()).sign(made, "video/mp4", claim)
+    manifest = c2pa.Reader(made).get_active_manifest()
+    assert manifest is not None
+    assert [part["relationship"] for part in manifest["ingredients"]] == [relation]
+    (actions,) = (entry["data"]["actions"] for entry in manifest["assertions"] if "actions" in entry["label"])
+    assert actions[0]["action"] == first
 
 
 def test_copying_the_stream_removes_the_claim(film: Path) -> None:

@@ -3,18 +3,28 @@
 A few of each operation here, and a few walks from one operation to the next; `make chaos` sends 5,000.
 """
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import schemathesis
 from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import (
+    allow_header_conformance,
     content_type_conformance,
+    ensure_resource_availability,
     ignored_auth,
+    missing_required_header,
+    negative_data_rejection,
+    response_headers_conformance,
     response_schema_conformance,
     status_code_conformance,
+    unsupported_method,
+    use_after_free,
 )
 
 from serving.api.app import create_app
@@ -27,8 +37,17 @@ CHECKS = [
     status_code_conformance,
     content_type_conformance,
     response_schema_conformance,
+    response_headers_conformance,
+    allow_header_conformance,
+    unsupported_method,
+    missing_required_header,
+    negative_data_rejection,
     ignored_auth,
+    use_after_free,
+    ensure_resource_availability,
 ]
+"""All that there are but `positive_data_acceptance`: which sizes and lengths a model can make no schema says."""
+
 NUM_OPERATIONS = 33
 
 
@@ -61,22 +80,23 @@ def schema(app: FastAPI, config: ServeConfig) -> Any:
     return loaded
 
 
-def send(schema: Any, number: int) -> int:
+def send(schema: Any, number: int, mode: GenerationMode = GenerationMode.POSITIVE) -> int:
     """Sends up to `number` generated requests to each operation; returns how many."""
-    return sum(_send(found.ok(), number) for found in schema.get_all_operations())
+    return sum(_send(found.ok(), number, mode) for found in schema.get_all_operations())
 
 
-def _send(operation: Any, number: int) -> int:
+def _send(operation: Any, number: int, mode: GenerationMode) -> int:
     sent = 0
 
-    @given(case=operation.as_strategy())
+    @given(case=operation.as_strategy(generation_mode=mode))
     @settings(max_examples=number, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
     def run(case: schemathesis.Case) -> None:
         nonlocal sent
         sent += 1
         case.call_and_validate(checks=CHECKS)
 
-    run()
+    with suppress(Unsatisfiable):  # where nothing is asked for, nothing can be wrong
+        run()
     return sent
 
 
@@ -117,7 +137,17 @@ def test_a_few_requests_of_each_operation(schema: Any) -> None:
     assert send(schema, 5) >= NUM_OPERATIONS
 
 
+def test_a_few_requests_that_break_the_document_are_refused(schema: Any) -> None:
+    assert send(schema, 5, GenerationMode.NEGATIVE) >= 50
+
+
 @pytest.mark.chaos
 @pytest.mark.timeout(1200)
 def test_five_thousand_requests(schema: Any) -> None:
     assert send(schema, 250) >= 5000
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(1200)
+def test_thousands_of_requests_that_break_the_document_are_refused(schema: Any) -> None:
+    assert send(schema, 150, GenerationMode.NEGATIVE) >= 2000

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
+from model.diffusion import add_noise, velocity_loss
 from model.errors import CheckpointError, DiskFullError
+from model.tiny import tiny_transformer
 from training.checkpoint import (
     COMMITTED,
     FACTS,
@@ -23,6 +24,10 @@ from training.checkpoint import (
     restore_optimizers,
     save_checkpoint,
 )
+from training.config import Schedule
+from training.ema import Ema
+from training.ema_profiles import power_function
+from training.optim import make_optimizers, update
 
 
 def test_the_newest_two_are_kept(tmp_path: Path) -> None:
@@ -72,31 +77,54 @@ def test_nothing_saved_is_no_error(tmp_path: Path) -> None:
     assert load_newest(tmp_path / "nowhere") is None
 
 
-def test_training_goes_on_bit_for_bit_after_a_restore(tmp_path: Path) -> None:
-    def build() -> tuple[nn.Module, torch.optim.Optimizer]:
-        torch.manual_seed(0)
-        network = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 1))
-        return network, torch.optim.AdamW(network.parameters(), lr=0.1)
+class _Run:
+    """A tiny transformer in training, with all that a checkpoint holds."""
 
-    def update(network: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-        optimizer.zero_grad()
-        network(torch.full((3, 4), float(step))).square().mean().backward()
-        optimizer.step()
+    def __init__(self) -> None:
+        schedule = Schedule(num_steps=100, batch_size=2, lr=1e-3)
+        self.network, self.average = tiny_transformer().train(), tiny_transformer()
+        self.optimizers = make_optimizers(self.network, schedule, muon_lr=1e-2, weight_decay=0.01)
+        self.ema = Ema(self.network, self.average, power_function(0.1))
 
-    straight, optimizer = build()
-    for step in range(6):
-        update(straight, optimizer, step)
-        if step == 2:
-            tensors = module_tensors("net", straight) | optimizer_tensors({"adam": optimizer})
-            save_checkpoint(tmp_path, 3, tensors, {})
-    resumed, optimizer = build()
-    saved = load_newest(tmp_path)
-    assert saved is not None
-    restore_module("net", resumed, saved.tensors)
-    restore_optimizers({"adam": optimizer}, saved.tensors)
-    for step in range(3, 6):
-        update(resumed, optimizer, step)
-    assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
+    def step(self, step: int) -> float:
+        """The loss of an update whose data and noise follow from its number."""
+        generator = torch.Generator().manual_seed(step)
+        x0, noise = torch.randn(2, 2, 4, 2, 4, 4, generator=generator)
+        sigma = torch.rand(2, 2, generator=generator)
+        states, mask = torch.randn(2, 5, 384, generator=generator), torch.ones(2, 5).bool()
+        predicted = self.network(add_noise(x0, noise, sigma), sigma, states, mask)
+        loss = velocity_loss(predicted, x0, noise, torch.ones(2, 2).bool())
+        update(self.optimizers, loss, self.network, 1.0)
+        self.ema.update(step)
+        return loss.item()
+
+    def save(self, root: Path, step: int) -> None:
+        """As the trainer does."""
+        tensors = module_tensors("net", self.network) | module_tensors("ema", self.average)
+        save_checkpoint(root, step, tensors | optimizer_tensors(self.optimizers), {})
+
+    def restore(self, root: Path) -> int:
+        """The steps that were done."""
+        saved = load_newest(root)
+        assert saved is not None
+        restore_module("net", self.network, saved.tensors)
+        restore_module("ema", self.average, saved.tensors)
+        restore_optimizers(self.optimizers, saved.tensors)
+        return saved.step
+
+
+def test_training_goes_on_for_fifty_steps_bit_for_bit_after_a_restore(tmp_path: Path) -> None:
+    """R6."""
+    straight, resumed = _Run(), _Run()
+    for step in range(5):
+        straight.step(step)
+    straight.save(tmp_path, 5)
+    assert resumed.restore(tmp_path) == 5
+    losses = [[run.step(step) for step in range(5, 55)] for run in (straight, resumed)]
+    assert losses[0] == losses[1]
+    assert len(set(losses[0])) == 50
+    for mine, other in ((straight.network, resumed.network), (straight.average, resumed.average)):
+        assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), other.parameters(), strict=True))
 
 
 def test_a_full_disk_is_named_and_the_checkpoint_before_stays(tmp_path: Path) -> None:
