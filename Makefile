@@ -51,5 +51,6 @@ bench: $(READY) ## Every benchmark; rewrites docs/benchmarks.md
 
 chaos: $(READY) ## Kill stages with signal 9 in the middle; the result must be byte-identical
 	bash infra/debian.sh chromium iproute2 postgresql
+	command -v npm >/dev/null || bash infra/debian.sh nodejs npm
 	$(BIN)/python -m pytest -q -m chaos
 	SKYLOOM_TEST_DATABASE=postgresql $(BIN)/python -m pytest -q tests/serving

@@ -29,6 +29,11 @@ _CAMERA_CLAUSE = re.compile(r"\b(the )?camera( \w+){0,2}|\b(pan|zoom)\w*( \w+)?"
 _READ = ("camera", "motion", "size", "colour", "shape", "floor")
 """What is read from a video, in this order: a floor shows no more under a camera that is wrong (decision 0021)."""
 
+_READ_ALL = ("camera", "count", "colour", "motion", "shape", "size", "floor", "colour")
+"""Where nothing is said of a video; a colour that was read under another shape is read again (decision 0021)."""
+
+_FIRST_GUESS = {name: values[0] for name, values in captions.VALUES.items()}
+
 
 class Tabletop(Expander):
     """The dense caption of what a prompt names. One that names no object of the tabletop world stays as it is."""
@@ -40,10 +45,10 @@ class Tabletop(Expander):
 
     def reading(self, prompt: str) -> Reading:
         """What the prompt leaves open is asked attribute by attribute, all others as chosen until then."""
-        chosen, named = _chosen(prompt), attributes_in(prompt)
+        chosen, named = _chosen(prompt) if prompt else dict(_FIRST_GUESS), attributes_in(prompt)
         if not chosen:
             return prompt
-        for name in _READ:
+        for name in _READ if prompt else _READ_ALL:
             if named[name] is None:
                 values = captions.VALUES[name]
                 misfits = yield [dense_caption(Attributes(**{**chosen, name: value})) for value in values]
@@ -55,9 +60,9 @@ tabletop = Tabletop()
 
 
 def _chosen(prompt: str, like: str = "") -> dict[str, str]:
-    """A value for every attribute; nothing where the prompt names no object."""
+    """A value for every attribute; nothing where no object is named, or the prompt says nothing of what is known."""
     found, before = attributes_in(prompt), attributes_in(like)
-    if found["shape"] is None and found["colour"] is None:
+    if not any(found.values()) or not any(named[name] for named in (found, before) for name in ("shape", "colour")):
         return {}
     found["count"] = found["count"] or before["count"] or "one"  # nobody who says "a red ball" wants three
     digest = hashlib.sha256(" ".join((like or prompt).lower().split()).encode()).digest()

@@ -5,7 +5,7 @@
 #   g++                             torch.compile builds its kernels for the CPU
 #   python3-venv                    `python -m venv`, only where Debian's own Python is used
 # Further packages can be named: `make test` wants postgresql (a real server for the job table), and `make chaos`
-# chromium (a browser at the API) and iproute2 (a second network).
+# chromium (a browser at the API), iproute2 (a second network), nodejs and npm (the SDK for Node).
 set -euo pipefail
 
 command -v dpkg-query >/dev/null || exit 0 # not Debian: `skyloom doctor` says what is missing

@@ -20,9 +20,12 @@ class Expander(ABC):
         """What `prompt` leaves open is as in `like`, a prompt of the same scene."""
 
     def reading(self, prompt: str) -> Reading:
-        """What `prompt` leaves open is as in a video that it describes; unless a subclass asks, nobody looks at it."""
+        """What `prompt` leaves open, all of it perhaps, is as in a video; unless a subclass asks, nobody looks at that.
+
+        Returns an empty text where nothing can be said.
+        """
         yield from ()
-        return self(prompt)
+        return self(prompt) if prompt else ""
 
 
 class AsItIs(Expander):

@@ -225,9 +225,10 @@ class Blend:
 class Edit:
     """A video changed to what a prompt says.
 
-    With `source_prompt`, what the video shows, the change follows the difference of the two texts (FlowEdit) where this
-    one describes it; without, the video is noised to `strength` and made again (SDEdit). `strength` is 0.8 or 0.7.
-    `expander` puts both prompts into the form that the model knows: what the source prompt leaves open, the video says.
+    With a text of what the video shows the change follows the difference of the two texts (FlowEdit) where that one
+    describes it; without, the video is noised to `strength` and made again (SDEdit). `strength` is 0.8 or 0.7.
+    `expander` puts both prompts into the form that the model knows: what `source_prompt` leaves open, the video says.
+    It says all of it where neither `source_prompt` nor `strength` is given, if the expander can read.
     """
 
     video: Video
@@ -238,14 +239,13 @@ class Edit:
 
     def run(self, model: Model) -> TaskRun:
         """One plan that starts from the video."""
-        usual = SDEDIT_STRENGTH if self.source_prompt is None else FLOW_EDIT_STRENGTH
-        strength = usual if self.strength is None else self.strength
-        check_strength(strength)
-        latents = model.encode([model.padded(self.video)])
+        if self.strength is not None:
+            check_strength(self.strength)
+        latents, source = model.encode([model.padded(self.video)]), self.source_prompt
+        if source is not None or self.strength is None:
+            source = (yield from read(self.expander.reading(source or ""), latents)) or source
+        strength = self.strength or (SDEDIT_STRENGTH if source is None else FLOW_EDIT_STRENGTH)
         start = Start(latents, torch.full((latents.shape[2],), strength))
-        source = self.source_prompt
-        if source is not None:
-            source = yield from read(self.expander.reading(source), latents)
         plan = whole_plan(self.expander(self.prompt, source or ""), start)
         edited = yield replace(plan, source_prompt=source)
         yield Piece([video[: len(self.video)] for video in model.decode(edited)])

@@ -153,7 +153,7 @@ class EditFlags(MakeFlags):
     source_prompt: str | None = Field(
         default=None,
         validation_alias=AliasChoices("from", "source_prompt"),
-        description="what it shows now: only the difference is changed, and only in what this describes",
+        description="what it shows now: only the difference is changed, only in what this describes; else it is read",
     )
     strength: float | None = Field(default=None, gt=0, le=1, description="how far it may go from the video; 0.8 or 0.7")
     size: str | None = SIZE

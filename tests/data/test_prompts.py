@@ -37,12 +37,20 @@ def test_what_an_edit_leaves_open_stays_as_it_was() -> None:
     assert tabletop("a blue cone", like=before) == before.replace("red ball", "blue cone")
 
 
+def test_an_edit_need_not_name_the_object() -> None:
+    before = tabletop("a red ball that jumps")
+    assert tabletop("make it blue", like=before) == before.replace("red", "blue")
+    assert "falls from above" in tabletop("it falls", like=before)
+    assert tabletop("a city at night", like=before) == "a city at night"
+
+
 def test_what_a_prompt_leaves_open_is_what_explains_the_video_best() -> None:
     shown = next(each for each in every_combination() if each.colour == "red" and each.shape == "cone")
     settled, asked = _read("a red cone", dense_caption(shown))
     assert settled == dense_caption(shown)
     assert all("red cone" in text for text in asked)
     assert _read("it jumps", dense_caption(shown)) == ("it jumps", [])
+    assert _read("", dense_caption(shown))[0] == dense_caption(shown)
     assert _read(dense_caption(shown), "something else") == (dense_caption(shown), [])
 
 

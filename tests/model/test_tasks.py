@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from model.autoencoder import VideoAutoencoder
 from model.errors import ConfigError
-from model.expander import Expander, Reading
+from model.expander import AsItIs, Expander, Reading
 from model.pipeline import PipelineFacts, SkyloomPipeline
 from model.plan import Task
 from model.runner import finish
@@ -201,6 +201,17 @@ def test_the_video_is_asked_what_an_edit_s_source_prompt_leaves_open(pipeline: S
     assert len(set(asking.misfits)) == len(TEXTS)
     source = TEXTS[int(np.argmin(asking.misfits))]
     assert np.array_equal(read, _made(pipeline, Edit(clip, f"a blue cube, like {source}", source, 1.0)))
+
+
+def test_without_a_word_of_it_the_video_is_asked_for_all_unless_a_strength_is_named(pipeline: SkyloomPipeline) -> None:
+    clip, asking = _clip(16), _Asking()
+    read = _made(pipeline, Edit(clip, "a blue cube", expander=asking))
+    source = TEXTS[int(np.argmin(asking.misfits))]
+    assert np.array_equal(read, _made(pipeline, Edit(clip, f"a blue cube, like {source}", source)))
+    noised = _made(pipeline, Edit(clip, "a blue cube", strength=0.7, expander=asking))
+    assert np.array_equal(noised, _made(pipeline, Edit(clip, "a blue cube, like ", strength=0.7)))
+    cannot_read = _made(pipeline, Edit(clip, "a blue cube", expander=AsItIs()))
+    assert np.array_equal(cannot_read, _made(pipeline, Edit(clip, "a blue cube", strength=0.7)))
 
 
 def test_nothing_of_an_edit_takes_longer_than_a_denoising_step_to_be_stopped(pipeline: SkyloomPipeline) -> None:

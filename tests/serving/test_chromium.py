@@ -7,12 +7,16 @@ import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from data.video import write_mp4
 from serving.api import access
 from serving.api.app import create_app
 from serving.config import ServeConfig
@@ -39,7 +43,7 @@ SCRIPTS = [
     f"<input autofocus onfocus={ALARM}>",
     f"<!--><script>{ALARM}</script>-->",
 ]
-"""Fifteen, each as the prompt of a video and as a path that does not exist: thirty attempts."""
+"""Fifteen: each as a prompt, as a path that does not exist, as names of things and of a file; 75 attempts."""
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +68,7 @@ def page(browser: Browser) -> Iterator[Page]:
 def url(config: ServeConfig, worker: Worker, served) -> Iterator[str]:
     """The API on a real socket."""
     del worker  # it has told what is served
-    with served(create_app(config)) as port:
+    with served(create_app(config.model_copy(update={"webhook_hosts": ("hooks.example",)}))) as port:
         yield f"http://127.0.0.1:{port}"
 
 
@@ -74,6 +78,22 @@ def test_what_a_client_names_never_runs(page: Page, url: str, script: str) -> No
     assert made.status_code == 200
     assert made.json()["prompt"] == script
     for address in (f"/v1/videos/{made.json()['id']}", "/v1/videos", f"/v1/videos/{script}", f"/{script}"):
+        page.goto(url + address)
+        page.wait_for_timeout(50)
+        assert page.title() != "ran", address
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_what_a_client_calls_its_things_never_runs(page: Page, url: str, script: str, tmp_path: Path) -> None:
+    write_mp4(tmp_path / "film.mp4", np.zeros((4, 32, 48, 3), np.uint8), 8)
+    with httpx.Client(base_url=f"{url}/v1", trust_env=False, timeout=30) as client:
+        sent = {"video": (script, (tmp_path / "film.mp4").read_bytes(), "video/mp4")}
+        character = client.post("/videos/characters", data={"name": script}, files=sent)
+        wanted = {"name": script, "url": "https://hooks.example/x", "event_types": ["video.completed"]}
+        endpoint = client.post("/webhook_endpoints", json=wanted)
+    assert [reply.status_code for reply in (character, endpoint)] == [200, 200], (character.text, endpoint.text)
+    assert character.json()["name"] == endpoint.json()["name"] == script
+    for address in ("/v1/videos/characters", "/v1/webhook_endpoints", f"/v1/videos?after={quote(script)}"):
         page.goto(url + address)
         page.wait_for_timeout(50)
         assert page.title() != "ran", address

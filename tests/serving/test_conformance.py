@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -88,3 +89,17 @@ def test_every_method_of_other_versions(
     report = run_session(base_url, folder, mode, hook_port, packages)
     assert report["version"] == version
     assert {step: said for step, said in report["steps"].items() if said != "ok"} == {}
+
+
+@pytest.mark.chaos
+def test_every_method_of_the_sdk_for_node(base_url: str, folder: Path, tmp_path: Path) -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("no Node here: bash infra/debian.sh nodejs npm")
+    subprocess.run([npm, "install", "--no-audit", "--no-fund", "openai@6"], cwd=tmp_path, check=True, timeout=300)
+    command = ["node", str(SESSION.with_suffix(".mjs")), base_url, str(folder / "film.mp4")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    steps = json.loads(done.stdout.splitlines()[-1])["steps"]
+    assert len(steps) >= 11
+    assert {step: said for step, said in steps.items() if said != "ok"} == {}
