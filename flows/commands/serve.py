@@ -28,15 +28,21 @@ def serve(name: str, arguments: list[str]) -> None:
     place = served_place(flags.workspace)
     options = flags.model_dump(exclude={"workspace"})
     console = Console(highlight=False)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's SIGTERM ends it as Ctrl-C does
+    _end_as_by_ctrl_c()
     with console.status("starting Ray Serve"):
         server = start(_serving(place, options))
+    _end_as_by_ctrl_c()  # Ray has put a handler of its own there, which aborts the process
     console.print(f"Serving {server.base_url} (ready after {server.started_in_s:.0f} s). Ctrl-C ends it.\n")
     console.print(_sdk_example(server.base_url), markup=False, soft_wrap=True)
     try:
         signal.pause()
     finally:
         stop(server)
+
+
+def _end_as_by_ctrl_c() -> None:
+    """What a service manager sends ends the server in order."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _serving(place: Workspace, options: dict[str, Any]) -> ServeConfig:
