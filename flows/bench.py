@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, str] = {
     "demo": "flows.demo_bench:demo",
     "edits": "flows.edits_bench:edits",
     "load": "flows.load_bench:load",
+    "load-busy": "flows.load_bench:busy",
     "load-creation": "flows.creation_bench:creation",
     "rolling": "flows.rolling_bench:rolling",
     "serving-batches": "flows.worker_bench:batching",

@@ -6,10 +6,10 @@ from flows.load_bench import busy_share, covered
 from serving.store.tables import Job
 
 
-def job(created_s: float, completed_s: float, sample: float, decode: float = 0.0) -> Job:
+def job(created_s: float, started_s: float, sample: float, decode: float = 0.0) -> Job:
     """A finished one."""
     seconds = {"sample": sample, "decode": decode, "write": 9.0}
-    return Job(created_s=created_s, completed_s=completed_s, result={"seconds": seconds})
+    return Job(created_s=created_s, started_s=started_s, completed_s=99.0, result={"seconds": seconds})
 
 
 def test_overlaps_count_once() -> None:
@@ -18,10 +18,10 @@ def test_overlaps_count_once() -> None:
 
 
 def test_what_is_not_computed_while_somebody_waits_is_idle() -> None:
-    assert busy_share([job(0, 2, 1.5, 0.5), job(0, 4, 2)]) == pytest.approx(1)
-    assert busy_share([job(0, 2, 1.5), job(0, 4, 1.4)]) == pytest.approx(2.9 / 4), "also signing and claims"
-    assert busy_share([job(0, 2, 2), job(10, 12, 1.9)]) == pytest.approx(3.9 / 4), "while nobody waits nothing counts"
+    assert busy_share([job(0, 0, 1.5, 0.5), job(0, 2, 2)]) == pytest.approx(1)
+    assert busy_share([job(0, 0.5, 1.5), job(0, 2.5, 1.5)]) == pytest.approx(3 / 4), "also claims and signing"
+    assert busy_share([job(0, 0, 2), job(10, 10, 2)]) == pytest.approx(1), "while nobody waits nothing counts"
 
 
 def test_a_batch_counts_once() -> None:
-    assert busy_share([job(0, 2, 1.25, 0.5), job(1, 2, 1.25, 0.5)]) == pytest.approx(1.75 / 2)
+    assert busy_share([job(0, 0, 1.5, 0.5), job(0, 0, 1.5, 0.5), job(1, 3, 1)]) == pytest.approx(3 / 4)
