@@ -200,7 +200,7 @@ def _resident(process: psutil.Process) -> int:
 def busy_share(jobs: Sequence[Job]) -> float:
     """The time that the model took for finished jobs, over that in which one of them waited or was in its hands."""
     batches = {model_s(job) for job in jobs}
-    waited = [(job.created_s, (job.started_s or math.inf) + sum(model_s(job))) for job in jobs]
+    waited = [(job.created_s, job.started_s + sum(model_s(job))) for job in jobs if job.started_s is not None]
     return sum(map(sum, batches)) / covered(waited)
 
 

@@ -19,8 +19,8 @@ def test_overlaps_count_once() -> None:
 
 def test_what_is_not_computed_while_somebody_waits_is_idle() -> None:
     assert busy_share([job(0, 0, 1.5, 0.5), job(0, 2, 2)]) == pytest.approx(1)
-    assert busy_share([job(0, 0.5, 1.5), job(0, 2.5, 1.5)]) == pytest.approx(3 / 4), "also claims and signing"
-    assert busy_share([job(0, 0, 2), job(10, 10, 2)]) == pytest.approx(1), "while nobody waits nothing counts"
+    assert busy_share([job(0, 0.5, 1.5), job(0, 2.5, 1.25, 0.25)]) == pytest.approx(3 / 4), "also claims and signing"
+    assert busy_share([job(0, 0, 2), job(10, 10, 1.5, 0.5)]) == pytest.approx(1), "while nobody waits nothing counts"
 
 
 def test_a_batch_counts_once() -> None:
