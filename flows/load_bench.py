@@ -146,7 +146,9 @@ def load() -> dict[str, Measurement]:
             what="memory of all its processes at the end over that after a minute", ours=round(growth, 3), unit="x",
             goal="at most 1.05", holds=growth <= 1.05,
         ),
-        "short": busy_row([job for job in found if job], f"{len(found)} videos of 64x64x8, 2 steps", goal=None),
+        "short": busy_row(
+            [job for job in found if job and job.result], f"{len(found)} videos of 64x64x8, 2 steps", goal=None
+        ),
     }  # fmt: skip
 
 
@@ -155,7 +157,7 @@ def busy() -> dict[str, Measurement]:
     with tiny_server() as server:
         jobs = longer_videos(server, JobTable(Database(server.config.database_url)))
     which = f"{NUM_LONGER} videos of 256x256x32, 20 steps"
-    return {"": busy_row([job for job in jobs if job], which, goal=0.95)}
+    return {"": busy_row([job for job in jobs if job and job.result], which, goal=0.95)}
 
 
 def longer_videos(server: Server, jobs: JobTable) -> list[Job | None]:

@@ -189,7 +189,8 @@ class JobTable:
             mine = or_(Job.status == "queued", lost_at(now))
             if models is not None:
                 mine = and_(mine, asks_for(models))
-            jobs = taken(session, mine, worker, now=now, lease_s=lease_s, limit=1)
+            # the lease begins here: the lock may have been long in coming
+            jobs = taken(session, mine, worker, now=self._clock(), lease_s=lease_s, limit=1)
         return Lease(jobs[0], jobs[0].fence) if jobs else None
 
     def claim_alike(self, first: Lease, worker: str, *, lease_s: float, limit: int) -> Sequence[Lease]:
