@@ -43,6 +43,10 @@ class Tabletop(Expander):
         chosen = _chosen(prompt, like)
         return dense_caption(Attributes(**chosen)) if chosen else prompt
 
+    def is_open(self, prompt: str) -> bool:
+        """Whether it leaves out an attribute."""
+        return None in attributes_in(prompt).values()
+
     def reading(self, prompt: str) -> Reading:
         """What the prompt leaves open is asked attribute by attribute, all others as chosen until then."""
         chosen, named = _chosen(prompt) if prompt else dict(_FIRST_GUESS), attributes_in(prompt)

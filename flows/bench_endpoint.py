@@ -39,6 +39,10 @@ class Endpoint:
         path.write_bytes(self._client.get(f"/videos/{made['id']}/content").content)
         return read_frames(path)
 
+    def keep_character(self, name: str, clip: bytes) -> str:
+        """The id of a character."""
+        return self._checked(self._client.post("/videos/characters", data={"name": name}, files={"video": clip}))["id"]
+
     def upload(self, frames: np.ndarray) -> tuple[bytes, np.ndarray]:
         """A clip as a file, and the frames that the file holds."""
         path = self._folder / "given.mp4"

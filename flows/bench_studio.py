@@ -88,6 +88,10 @@ class Studio:
         seen = self.probe.read([video])[0]
         return all(seen[name] == value for name, value in asked.items())
 
+    def singles(self, num: int) -> list[Scene]:
+        """Scenes of one object."""
+        return [scene for scene in self.scenes if scene.attributes.get("count", "one") == "one"][:num]
+
     def sliding(self, num: int) -> list[Scene]:
         """Scenes whose object moves steadily."""
         return [scene for scene in self.scenes if scene.attributes["motion"].startswith("slides")][:num]

@@ -26,6 +26,14 @@ from flows.video_measures import (
 from training.seams import cross_fade, cross_fade_likeness, dissolve, mix_likeness
 
 NUM_CLIPS = 12
+PLAIN = "a plain video of the prompt"
+OTHERWISE = {
+    "slides left": "it jumps",
+    "slides right": "it falls",
+    "falls": "it slides to the left",
+    "jumps": "it slides to the right",
+}
+"""A motion for each that is another."""
 EXACT_DB, SEAM_LIMIT, POSITION_PX, LIKENESS_LIMIT = 40.0, 1.5, 2.0, 0.5
 
 
@@ -38,7 +46,7 @@ def edits() -> dict[str, Measurement]:
         server = stack.enter_context(running_server(folder / "run", place.pipeline, num_cpus=2.0))
         endpoint = Endpoint(server.base_url, folder)
         rows: dict[str, Measurement] = {}
-        for measure in (extension, animation, loops, joins, blends, recolouring, one_of_two):
+        for measure in (extension, animation, characters, loops, joins, blends, recolouring, one_of_two):
             rows |= measure(studio, endpoint)
     return rows
 
@@ -46,6 +54,7 @@ def edits() -> dict[str, Measurement]:
 def extension(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
     """8 frames carried on by 8; naively, by animating the last of them."""
     exact: list[float] = []
+    plain: list[float] = []
     seams: list[float] = []
     chained: list[float] = []
     for seed, scene in enumerate(studio.sliding(NUM_CLIPS)):
@@ -53,11 +62,12 @@ def extension(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
         fields = {"prompt": scene.prompt, "seconds": "1", "seed": seed}
         made = endpoint.make("/videos/extensions", fields, video=content)
         exact.append(psnr_db(made[:8], given))
+        plain.append(psnr_db(endpoint.make("/videos", fields | {"size": size_of(given)}), given))
         seams.append(step_ratio(made, 8))
         naive = endpoint.make("/videos", fields | {"size": size_of(given)}, input_reference=png_of(given[-1]))
         chained.append(step_ratio(np.concatenate([given[:-1], naive]), 8))
     return {
-        "extension given": _exact("the given frames of an extension, after decoding", exact),
+        "extension given": _exact("the given frames of an extension, after decoding", exact, plain, PLAIN),
         "extension seam": _seam("an extension's seam", seams, chained, "chaining from the last frame"),
     }
 
@@ -71,9 +81,26 @@ def animation(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
         fields = {"prompt": scene.prompt, "seconds": "2", "seed": seed, "size": size_of(scene.video)}
         exact.append(psnr_db(endpoint.make("/videos", fields, input_reference=png_of(picture))[0], picture))
         plain.append(psnr_db(endpoint.make("/videos", fields)[0], picture))
-    row = _exact("the first frame of an animation, after decoding", exact)
-    naive = {"peer": round(min(plain), 2), "peer_name": "a plain video of the prompt"}
-    return {"animation": row.model_copy(update=naive)}
+    return {"animation": _exact("the first frame of an animation, after decoding", exact, plain, PLAIN)}
+
+
+def characters(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
+    """A clip kept as a character, then a new video of it doing something else; naively, the same words without it.
+
+    The words name the new motion alone, so that the character is all that tells what is to be seen.
+    """
+    shown: list[bool] = []
+    plain: list[bool] = []
+    singles = studio.singles(NUM_CLIPS)
+    for seed, scene in enumerate(singles):
+        content, given = endpoint.upload(scene.video)
+        character = endpoint.keep_character("it", content)
+        fields = {"prompt": OTHERWISE[scene.attributes["motion"]], "seconds": "2", "seed": seed, "size": size_of(given)}
+        wanted = {"colour": scene.colour, "shape": scene.attributes["shape"]}
+        shown.append(studio.sees(endpoint.make("/videos", fields | {"characters": [character]}), **wanted))
+        plain.append(studio.sees(endpoint.make("/videos", fields), **wanted))
+    what = f"videos of {len(singles)} with a character and a new motion in which the probe sees its colour and shape"
+    return {"character": at_least_share(what, shown, plain, "without the character")}
 
 
 def loops(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
@@ -81,7 +108,7 @@ def loops(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
     seams: list[float] = []
     plain: list[float] = []
     largest: list[tuple[float, float]] = []
-    outliers = 0
+    outliers = plain_outliers = 0
     for seed, scene in enumerate(studio.closing(NUM_CLIPS)):
         fields = {"prompt": scene.prompt, "seconds": "2", "seed": seed, "size": size_of(scene.video)}
         made = endpoint.make("/videos/loops", fields)
@@ -89,6 +116,7 @@ def loops(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
         once = endpoint.make("/videos", fields)
         plain.append(step_ratio(np.concatenate([once, once]), len(once)))
         outliers += has_outlier(np.concatenate([made, made, made]))
+        plain_outliers += has_outlier(np.concatenate([once, once, once]))
         largest.append((largest_step_ratio(np.concatenate([made, made[:1]])), largest_step_ratio(once)))
     ours, ordinary = (median(ratios) for ratios in zip(*largest, strict=True))
     return {
@@ -100,7 +128,7 @@ def loops(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
         ),
         "loop outliers": Measurement(
             what=f"loops of {len(seams)} with an outlier among the frames when played three times", ours=outliers,
-            unit="", goal="none", holds=not outliers,
+            unit="", peer=plain_outliers, peer_name="a plain video repeated", goal="none", holds=not outliers,
         ),
     }  # fmt: skip
 
@@ -108,6 +136,7 @@ def loops(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
 def joins(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
     """A second made between two parts of a clip; naively, a cross-fade."""
     exact: list[float] = []
+    written: list[float] = []
     seams: list[float] = []
     faded: list[float] = []
     likeness: list[float] = []
@@ -115,14 +144,15 @@ def joins(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
         (first, before), (second, after) = (endpoint.upload(part) for part in (scene.video[:4], scene.video[12:]))
         fields = {"prompt": scene.prompt, "seconds": "1", "seed": seed}
         made = endpoint.make("/videos/joins", fields, video=first, second_video=second)
-        exact += [psnr_db(made[:4], before), psnr_db(made[12:], after)]
+        exact += _ends_db(made, before, after)
         seams.append(max(step_ratio(made, 4), step_ratio(made, 12)))
         fade = np.concatenate([before, cross_fade(before, after, 8), after])
         faded.append(max(step_ratio(fade, 4), step_ratio(fade, 12)))
+        written += _ends_db(endpoint.upload(fade)[1], before, after)
         likeness.append(cross_fade_likeness(made, 4, 12))
     what = "share of a join's middle that a cross-fade explains, median"
     return {
-        "join ends": _exact("both ends of a join, after decoding", exact),
+        "join ends": _exact("both ends of a join, after decoding", exact, written, "cross-fade"),
         "join seams": _seam("the worse of a join's seams", seams, faded, "cross-fade"),
         "join likeness": at_most(what, median(likeness), LIKENESS_LIMIT, 1.0, "cross-fade"),
     }
@@ -156,7 +186,7 @@ def recolouring(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
     """
     seen: dict[str, list[bool]] = {"whole": [], "few": [], "plain": []}
     moved: dict[str, list[float]] = {"whole": [], "few": [], "plain": []}
-    singles = [scene for scene in studio.scenes if scene.attributes.get("count", "one") == "one"][:NUM_CLIPS]
+    singles = studio.singles(NUM_CLIPS)
     for seed, scene in enumerate(singles):
         target, shape = scene.other_colour, scene.attributes["shape"]
         content, given = endpoint.upload(scene.video)
@@ -207,16 +237,21 @@ def one_of_two(studio: Studio, endpoint: Endpoint) -> dict[str, Measurement]:
     return {f"pair {name}": row for name, row in rows.items()}
 
 
-def _exact(what: str, values: Sequence[float]) -> Measurement:
+def _ends_db(made: np.ndarray, before: np.ndarray, after: np.ndarray) -> list[float]:
+    return [psnr_db(made[: len(before)], before), psnr_db(made[-len(after) :], after)]
+
+
+def _exact(what: str, ours: Sequence[float], theirs: Sequence[float], peer: str) -> Measurement:
     return Measurement(
-        what=f"PSNR of {what}, the worst of {len(values)}", ours=round(min(values), 2), unit="dB",
-        goal=f"at least {EXACT_DB:g} dB", holds=min(values) >= EXACT_DB,
+        what=f"PSNR of {what}, the worst of {len(ours)}", ours=round(min(ours), 2), unit="dB",
+        peer=round(min(theirs), 2), peer_name=peer, goal=f"at least {EXACT_DB:g} dB", holds=min(ours) >= EXACT_DB,
     )  # fmt: skip
 
 
 def _seam(what: str, ours: Sequence[float], theirs: Sequence[float], peer: str) -> Measurement:
-    mine = median(ours)
+    mine, within = median(ours), sum(ratio <= SEAM_LIMIT for ratio in ours)
     return Measurement(
-        what=f"frame difference at {what} over the clip's median, median of {len(ours)}", ours=round(mine, 3), unit="x",
-        peer=round(median(theirs), 3), peer_name=peer, goal=f"at most {SEAM_LIMIT:g}x", holds=mine <= SEAM_LIMIT,
+        what=f"frame difference at {what} over the clip's median, median of {len(ours)} ({within} within the goal)",
+        ours=round(mine, 3), unit="x", peer=round(median(theirs), 3), peer_name=peer,
+        goal=f"at most {SEAM_LIMIT:g}x", holds=mine <= SEAM_LIMIT,
     )  # fmt: skip

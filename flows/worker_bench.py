@@ -87,7 +87,7 @@ def tax() -> dict[str, Measurement]:
     outside_s = 0.0
     with TemporaryDirectory(prefix="skyloom-bench-") as name:
         for _ in range(NUM_ROUNDS):
-            done = worked(Path(name), STARTER, 1, NUM_TAXED + 1, shape, frame_check="off")
+            done = worked(Path(name), STARTER, 1, NUM_TAXED + 1, shape)
             jobs = sorted(done, key=lambda job: job.started_s or 0.0)
             took = [(after.started_s or 0.0) - (before.started_s or 0.0) for before, after in pairwise(jobs)]
             outside_s += sum(took) - sum(map(in_model_s, jobs[:-1]))
@@ -97,7 +97,7 @@ def tax() -> dict[str, Measurement]:
     mine, theirs = (statistics.median(chain(*rounds)) for rounds in (served_s, bare_s))
     share = outside_s / sum(chain(*served_s))
     what = (
-        f"a video of {shape.bucket} by the starter, of a queue, signed and written (no classifier); medians of "
+        f"a video of {shape.bucket} by the starter, of a queue, its frames checked, signed and written; medians of "
         f"{NUM_ROUNDS} rounds of {NUM_TAXED} between as many bare ones, whose mean ratio is {ratio:.3f} "
         f"({low:.3f} to {high:.3f}, 95 %)"
     )

@@ -19,6 +19,11 @@ class Expander(ABC):
     def __call__(self, prompt: str, like: str = "") -> str:
         """What `prompt` leaves open is as in `like`, a prompt of the same scene."""
 
+    def is_open(self, prompt: str) -> bool:
+        """Whether the prompt leaves open what a video could say."""
+        del prompt
+        return False
+
     def reading(self, prompt: str) -> Reading:
         """What `prompt` leaves open, all of it perhaps, is as in a video; unless a subclass asks, nobody looks at that.
 
@@ -46,3 +51,9 @@ def read(reading: Reading, latents: Tensor) -> Generator[Question, Tensor, str]:
             texts = reading.send(misfits.tolist())
     except StopIteration as done:
         return done.value
+
+
+def told(expander: Expander, prompt: str, latents: Tensor) -> Generator[Question, Tensor, str]:
+    """A prompt in the form that the model knows; what it leaves open is as in a video."""
+    like = (yield from read(expander.reading(""), latents)) if expander.is_open(prompt) else ""
+    return expander(prompt, like)

@@ -5,15 +5,17 @@ sampler made of each, and yields the frames that are finished: all at once, or p
 other. Nothing here knows how sampling works, and the sampler knows no task.
 """
 
+from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from model.errors import ConfigError
-from model.expander import AsItIs, Expander, read
+from model.expander import AsItIs, Expander, read, told
 from model.pixels import cells_of
-from model.plan import CONTINUED_GUIDANCE_SCALE, Model, Piece, Plan, Script, TaskRun, Video, whole_plan
+from model.plan import CONTINUED_GUIDANCE_SCALE, Model, Piece, Plan, Question, Script, TaskRun, Video, whole_plan
 from model.sampling import Start
 from model.seams import Pinned, Seam, begun_where_calmest, met
 from model.shapes import LatentShape, VideoShape
@@ -61,13 +63,15 @@ class Image:
 class Extend:
     """A video made longer by `num_frames` at its end (`forward`) or before its beginning (`backward`).
 
-    The given frames come back as they were.
+    The given frames come back as they were. What the prompt leaves open is as in the video, where the
+    expander can read.
     """
 
     video: Video
     prompt: str
     num_frames: int
     direction: Direction = "forward"
+    expander: Expander = field(default_factory=AsItIs)
 
     def run(self, model: Model) -> TaskRun:
         """One plan per window; each sees half a window of what is there."""
@@ -75,7 +79,7 @@ class Extend:
 
     def after(self, model: Model, shown: Video) -> TaskRun:
         """`shown`, and then what goes on from the video."""
-        rolling = self._rolling(model)
+        rolling = yield from self._rolling(model)
         num_kept = rolling.num_there * GROUP
         pinned = Pinned({num_kept - 1: self.video[-1]})
 
@@ -89,7 +93,7 @@ class Extend:
 
     def _before(self, model: Model) -> TaskRun:
         """What leads to the video, and then the video: whole, for the frames that are made last come first."""
-        rolling = self._rolling(model)
+        rolling = yield from self._rolling(model)
         num_kept = rolling.num_there * GROUP
         parts = []
         while not rolling.is_done:
@@ -100,7 +104,7 @@ class Extend:
         pairs = zip(new, seams, strict=True)
         yield Piece([np.concatenate([met(video, after=seam), self.video]) for video, seam in pairs])
 
-    def _rolling(self, model: Model) -> Rolling:
+    def _rolling(self, model: Model) -> Generator[Question, Tensor, Rolling]:
         """The windows; what is there before the first is only there to be seen."""
         check_groups(model)
         check_length("num_frames", self.num_frames)
@@ -109,7 +113,7 @@ class Extend:
         windows = Windows(LatentShape(num_frames, *history.shape[3:]), model.window)
         # a picture held still says nothing of what is to move: there the prompt must
         scale = CONTINUED_GUIDANCE_SCALE if len(self.video) >= GROUP else None
-        script = Script.of(self.prompt, num_frames)
+        script = Script.of((yield from told(self.expander, self.prompt, history)), num_frames)
         return Rolling(windows, script, history=history, direction=self.direction, guidance_scale=scale)
 
 
@@ -120,11 +124,12 @@ class Animate:
     image: np.ndarray
     prompt: str
     num_frames: int
+    expander: Expander = field(default_factory=AsItIs)
 
     def run(self, model: Model) -> TaskRun:
         """An extension of the picture held still; the picture itself is the first frame."""
         check_length("num_frames", self.num_frames, least=2)
-        yield from Extend(self.image[None], self.prompt, self.num_frames - 1).run(model)
+        yield from Extend(self.image[None], self.prompt, self.num_frames - 1, expander=self.expander).run(model)
 
 
 @dataclass(frozen=True)
@@ -134,10 +139,12 @@ class Feature:
     video: Video
     prompt: str
     num_frames: int
+    expander: Expander = field(default_factory=AsItIs)
 
     def run(self, model: Model) -> TaskRun:
         """An extension that shows only what is new."""
-        yield from Extend(self.video, self.prompt, self.num_frames).after(model, self.video[:0])
+        longer = Extend(self.video, self.prompt, self.num_frames, expander=self.expander)
+        yield from longer.after(model, self.video[:0])
 
 
 @dataclass(frozen=True)

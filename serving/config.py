@@ -49,6 +49,9 @@ class ServeOptions(Config):
     max_long_px: int = Field(
         default=2**24, ge=1, description="most width x height x frames of a long video, which is made window by window"
     )
+    artifact_stores: tuple[str, ...] = Field(
+        default=(), description="addresses below which weights may lie beside MLflow's own store, s3://models for one"
+    )
     word_rules: Path | None = Field(
         default=None, description="what prompts may not ask for, `category: phrase` a line; a short list comes with us"
     )

@@ -124,7 +124,7 @@ class Finisher:
 
     def _write(self, film: Film, frames: np.ndarray) -> None:
         began = time.monotonic()
-        self._moderator.check_frames(frames)
+        self._moderator.check_frames(frames, film.facts.fps)
         checked = time.monotonic()
         film.draft.add(marked(frames, self._config.visible_mark))
         film.seconds["check"] += checked - began

@@ -15,7 +15,7 @@ from model.sampling import SamplingOptions
 from model.shapes import VideoShape
 from model.storyboard import Card, Storyboard
 from model.tasks import Animate, Blend, Edit, Extend, Feature, Generate, Image, Join, Loop
-from serving.api.intake import Intake
+from serving.api.intake import Intake, file_digest
 from serving.api.operations import card_role
 from serving.config import ServeConfig
 from serving.engine import Order
@@ -68,7 +68,7 @@ def order_of(job: Job, facts: ModelFacts, config: ServeConfig, shelf: Shelf) -> 
 def claim_of(job: Job, facts: ModelFacts, shelf: Shelf) -> Claim:
     """What the files of a job say of themselves."""
     settings, inputs = job.settings, job.settings.get("inputs", {})
-    sources = [shelf.jobs.get(given["job"]) for given in inputs.values() if "job" in given]
+    uploads = [file_digest(given["upload"]) for given in inputs.values() if "upload" in given]
     generation = {
         "model": facts.name,
         "model_version": facts.version,
@@ -79,10 +79,19 @@ def claim_of(job: Job, facts: ModelFacts, shelf: Shelf) -> Claim:
         "seed": settings["seed"],
         "num_inference_steps": settings["num_inference_steps"],
         "guidance_scale": settings["guidance_scale"],
-        "uploads": [given["upload"] for given in inputs.values() if "upload" in given],
+        "uploads": uploads,
     }
-    parts = [Ingredient(source.id, shelf.storage.path(source, "video")) for source in sources if source is not None]
-    return Claim(job.id, generation, [part for part in parts if part.path.is_file()])
+    return Claim(job.id, generation, list(_ingredients(inputs, shelf)))
+
+
+def _ingredients(inputs: Mapping[str, Mapping[str, str]], shelf: Shelf) -> Iterator[Ingredient]:
+    for role, given in inputs.items():
+        if "upload" in given:
+            yield Ingredient(f"upload: {role}", sha256=file_digest(given["upload"]))
+        elif (source := shelf.jobs.get(given["job"])) is not None:
+            path = shelf.storage.path(source, "video")
+            if path.is_file():
+                yield Ingredient(source.id, path)
 
 
 def uploads_of(job: Job, shelf: Shelf) -> Iterator[np.ndarray]:
@@ -122,11 +131,11 @@ def _image(wanted: Wanted) -> Task:
 
 
 def _animate(wanted: Wanted) -> Task:
-    return Animate(wanted.inputs["image"], wanted.expand(wanted.prompt), wanted.shape.num_frames)
+    return Animate(wanted.inputs["image"], wanted.prompt, wanted.shape.num_frames, wanted.expand)
 
 
 def _feature(wanted: Wanted) -> Task:
-    return Feature(wanted.inputs["character"], wanted.expand(wanted.prompt), wanted.shape.num_frames)
+    return Feature(wanted.inputs["character"], wanted.prompt, wanted.shape.num_frames, wanted.expand)
 
 
 def _edit(wanted: Wanted) -> Task:
@@ -135,8 +144,8 @@ def _edit(wanted: Wanted) -> Task:
 
 
 def _extend(wanted: Wanted) -> Task:
-    operation, prompt = wanted.operation, wanted.expand(wanted.prompt)
-    return Extend(wanted.inputs["video"], prompt, operation["num_added"], operation["direction"])
+    operation, video = wanted.operation, wanted.inputs["video"]
+    return Extend(video, wanted.prompt, operation["num_added"], operation["direction"], wanted.expand)
 
 
 def _loop(wanted: Wanted) -> Task:

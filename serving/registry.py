@@ -13,8 +13,7 @@ from mlflow.exceptions import MlflowException
 from model.errors import RegistryError
 
 READY = "READY"  # MLflow's word for a version whose registration is complete
-_FOREIGN = ("http", "https", "ftp", "sftp")
-"""Artifacts at such an address lie where whoever registered the version likes, not in the store."""
+_THIS_MACHINE = ("", "localhost")
 
 
 class RegisteredModel(NamedTuple):
@@ -34,10 +33,14 @@ class RegisteredModel(NamedTuple):
 
 
 class ModelRegistry:
-    """A reader of one MLflow store; never touches MLflow's global settings."""
+    """A reader of one MLflow store; never touches MLflow's global settings.
 
-    def __init__(self, tracking_uri: str) -> None:
-        self._tracking_uri = tracking_uri
+    Weights are read from the store itself and from below the addresses in `artifact_stores`, nowhere else: a version's
+    address is whatever its registrant wrote, and the server would call there.
+    """
+
+    def __init__(self, tracking_uri: str, artifact_stores: Sequence[str] = ()) -> None:
+        self._tracking_uri, self._artifact_stores = tracking_uri, artifact_stores
         self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
     def resolve(self, name: str, alias: str) -> RegisteredModel:
@@ -83,23 +86,43 @@ class ModelRegistry:
         Raises:
             RegistryError: the version or its artifacts are gone, or lie at an address outside of the store.
         """
+        address = self._address(model)
+        whole = f"{address}/{part}" if part else address
+        try:
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=whole, tracking_uri=self._tracking_uri))
+        except (MlflowException, OSError) as error:
+            raise _unreadable(model, error) from error
+
+    def _address(self, model: RegisteredModel) -> str:
         try:
             # `models:/` addresses would be looked up in the global store, whatever the arguments say
             address = self._client.get_model_version_download_uri(model.name, model.version)
-            _check_in_store(address)
-            whole = f"{address}/{part}" if part else address
-            return Path(mlflow.artifacts.download_artifacts(artifact_uri=whole, tracking_uri=self._tracking_uri))
-        except (MlflowException, OSError) as error:
-            raise RegistryError(
-                f"the artifacts of {model.name} version {model.version} cannot be read ({error}); register it again"
-            ) from error
+        except MlflowException as error:
+            raise _unreadable(model, error) from error
+        if not is_in_store(address, self._tracking_uri, self._artifact_stores):
+            raise _unreadable(model, f"they are at {address}, outside of the store; no such address is fetched")
+        return address
 
 
-def _check_in_store(address: str) -> None:
-    if urlsplit(address).scheme.lower() in _FOREIGN:
-        raise OSError(f"they are at {address}, and no address is fetched")
+def is_in_store(address: str, tracking_uri: str, artifact_stores: Sequence[str] = ()) -> bool:
+    """Whether artifacts at an address come from a store's own folder or server, or from below one that is allowed."""
+    if any(address.startswith(f"{store.rstrip('/')}/") for store in artifact_stores):
+        return ".." not in address
+    try:
+        scheme, host, *_ = urlsplit(address)
+    except ValueError:
+        return False
+    if scheme == "mlflow-artifacts":  # without a host it is asked of the tracking server
+        return host in ("", urlsplit(tracking_uri).netloc)
+    return scheme in ("", "file") and host in _THIS_MACHINE
 
 
 def _registered(found: ModelVersion) -> RegisteredModel:
     tags = found.tags
     return RegisteredModel(found.name, str(found.version), tags.get("weights_digest", ""), tags.get("dataset_id", ""))
+
+
+def _unreadable(model: RegisteredModel, why: object) -> RegistryError:
+    return RegistryError(
+        f"the artifacts of {model.name} version {model.version} cannot be read ({why}); register it again"
+    )

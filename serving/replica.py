@@ -44,7 +44,7 @@ class ModelReplica:
             config,
             name=f"{socket.gethostname()}:{os.getpid()}",
             jobs=self._jobs,
-            registry=ModelRegistry(config.tracking_uri),
+            registry=ModelRegistry(config.tracking_uri, config.artifact_stores),
             load=load_model,
         )
         self._worker.start()

@@ -149,10 +149,10 @@ class Worker:
         return films
 
     def _sampled(self, leases: list[Lease]) -> list[Film]:
+        model = self._models.get(leases[0].job.model)  # a batch is of one model
         for lease in leases:
             for frames in uploads_of(lease.job, self._shelf):
-                self._moderator.check_frames(frames)
-        model = self._models.get(leases[0].job.model)  # a batch is of one model
+                self._moderator.check_frames(frames, model.facts.fps)
         orders = [order_of(lease.job, model.facts, self._config, self._shelf) for lease in leases]
         with (
             batch_span([lease.job.trace for lease in leases]),

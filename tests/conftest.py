@@ -1,6 +1,7 @@
 """What every test may lean on: services that are quiet, keep to this machine and write to a folder of their own."""
 
 import os
+import socket
 import tempfile
 import threading
 import time
@@ -61,3 +62,32 @@ def _served(app: Any, **options: Any) -> Iterator[int]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+class Canary:
+    """A port that nobody may connect to."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self.visits = 0
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                self._socket.accept()[0].close()
+            except OSError:
+                return
+            self.visits += 1
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def canary() -> Iterator[Canary]:
+    made = Canary()
+    yield made
+    time.sleep(0.05)
+    made.close()

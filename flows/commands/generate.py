@@ -76,7 +76,7 @@ def animate(name: str, arguments: list[str]) -> None:
     make(
         flags,
         flags.size,
-        lambda at: Animate(at.image(flags.image), at.prompt(flags.prompt), at.num_frames(flags.seconds)),
+        lambda at: Animate(at.image(flags.image), flags.prompt, at.num_frames(flags.seconds), at.expand),
     )
 
 
@@ -95,7 +95,8 @@ def extend(name: str, arguments: list[str]) -> None:
     flags = read_flags(ExtendFlags, name, arguments)
 
     def order(at: Materials) -> Task:
-        return Extend(at.video(flags.video), at.prompt(flags.prompt), at.num_frames(flags.seconds), flags.direction)
+        video, num_frames = at.video(flags.video), at.num_frames(flags.seconds)
+        return Extend(video, flags.prompt, num_frames, flags.direction, at.expand)
 
     make(flags, flags.size, order)
 

@@ -3,6 +3,7 @@
 What is kept is frames in the model's own size and rate, so that no replica ever opens a stranger's file.
 """
 
+import base64
 import hashlib
 import threading
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ LIMITS = MediaLimits(max_frames=4_000, max_cpu_s=30, max_wall_s=60, max_written_
 
 
 class Material(NamedTuple):
-    """An upload as it is kept: the name of its frames, and their shape."""
+    """An upload as it is kept: the name of its frames, which begins with the file's SHA-256, and their shape."""
 
     name: str
     shape: VideoShape
@@ -58,7 +59,7 @@ class Intake:
             message = f"'{param}' is no {kind} that this server reads; send {_formats(kind)}."
             raise invalid(message, param=param, code="invalid_file")
         asked = {"kind": kind, "shapes": [list(shape) for shape in shapes], "fps": fps, "max_frames": max_frames}
-        name = hashlib.sha256(digest_of(asked).encode() + content).hexdigest()
+        name = _name_of(content, asked)
         path = self._path(name)
         if path.exists():
             path.touch()  # in use again: the janitor takes what is old and belongs to no job
@@ -108,6 +109,17 @@ class Intake:
                 else:
                     return failure.message if failure else None
         raise ApiError(503, "The server cannot read uploads at the moment; try again.", headers={"retry-after": "5"})
+
+
+def file_digest(name: str) -> str:
+    """The SHA-256 of the file that a kept upload came from, in hexadecimal digits; an older name as it is."""
+    return name if "." not in name else base64.urlsafe_b64decode(name.partition(".")[0] + "=").hex()
+
+
+def _name_of(content: bytes, asked: dict[str, object]) -> str:
+    """Of the file and of what was made of it; 60 characters, for the tables hold 64."""
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
+    return f"{digest}.{digest_of(asked)[:16]}"
 
 
 def kind_of(content: bytes) -> Kind:

@@ -15,14 +15,17 @@ MADE_BY_A_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorit
 MADE_FROM_OTHERS_TOO = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 """What holds or changes an upload: whether that was made by a model, nobody knows."""
 GENERATION = "org.skyloom.generation"
+CHANGES = ("edit", "extend")
+"""The operations whose result is the video that they were given, changed."""
 State: TypeAlias = Literal["Trusted", "Valid", "Invalid", "Absent"]
 
 
 class Ingredient(NamedTuple):
-    """A video that another was made from."""
+    """A video that another was made from: its file, whose claims go on, or of an upload the SHA-256 alone."""
 
     title: str
-    path: Path
+    path: Path | None = None
+    sha256: str = ""
 
 
 class Claim(NamedTuple):
@@ -34,8 +37,8 @@ class Claim(NamedTuple):
 
     @property
     def has_parent(self) -> bool:
-        """Whether it is another video changed: several, or one beside an upload, are its parts."""
-        return len(self.ingredients) == 1 and not self.generation.get("uploads")
+        """Whether it is another video changed; otherwise what it was made from are its parts."""
+        return len(self.ingredients) == 1 and self.generation.get("operation") in CHANGES
 
 
 class Verdict(NamedTuple):
@@ -61,12 +64,13 @@ class Notary:
 
     def sign(self, path: Path, media_type: str, claim: Claim) -> None:
         """Puts the signed claim into a file."""
-        builder = c2pa.Builder.from_json(json.dumps(_manifest(claim)), self._context)
-        kind = "parentOf" if claim.has_parent else "componentOf"
-        for label, ingredient in zip(_labels(claim), claim.ingredients, strict=True):
-            with ingredient.path.open("rb") as content:
-                facts = {"title": ingredient.title, "relationship": kind, "label": label}
-                builder.add_ingredient(json.dumps(facts), "video/mp4", content)
+        described = [(_described(claim, index), part.path) for index, part in enumerate(claim.ingredients)]
+        manifest = _manifest(claim) | {"ingredients": [facts for facts, path in described if path is None]}
+        builder = c2pa.Builder.from_json(json.dumps(manifest), self._context)
+        for facts, ingredient in described:
+            if ingredient is not None:
+                with ingredient.open("rb") as content:
+                    builder.add_ingredient(json.dumps(facts), "video/mp4", content)
         signed = path.with_name(f"{path.name}.signed")
         with path.open("rb") as source, signed.open("w+b") as target:
             builder.sign(self._signer, media_type, source, target)
@@ -118,6 +122,13 @@ def _manifest(claim: Claim) -> dict[str, Any]:
             {"label": GENERATION, "data": dict(claim.generation)},
         ],
     }
+
+
+def _described(claim: Claim, index: int) -> dict[str, str]:
+    ingredient = claim.ingredients[index]
+    facts = {"title": ingredient.title, "relationship": "parentOf" if claim.has_parent else "componentOf"}
+    facts["label"] = _labels(claim)[index]
+    return facts | ({"instance_id": f"urn:sha256:{ingredient.sha256}"} if ingredient.path is None else {})
 
 
 def _actions(claim: Claim) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from model.runner import finish
 from model.sampling import SamplingOptions
 from model.shapes import VideoShape
 from model.storyboard import Card, Storyboard
-from model.tasks import Animate, Blend, Edit, Extend, Generate, Image, Inpaint, Join, Loop
+from model.tasks import Animate, Blend, Edit, Extend, Feature, Generate, Image, Inpaint, Join, Loop
 from model.tiny import tiny_autoencoder, tiny_transformer
 
 OPTIONS = SamplingOptions(num_steps=3)
@@ -187,6 +187,9 @@ class _Asking(Expander):
     def __call__(self, prompt: str, like: str = "") -> str:
         return f"{prompt}, like {like}"
 
+    def is_open(self, prompt: str) -> bool:
+        return "ball" not in prompt
+
     def reading(self, prompt: str) -> Reading:
         del prompt
         self.misfits = yield TEXTS
@@ -201,6 +204,16 @@ def test_the_video_is_asked_what_an_edit_s_source_prompt_leaves_open(pipeline: S
     assert len(set(asking.misfits)) == len(TEXTS)
     source = TEXTS[int(np.argmin(asking.misfits))]
     assert np.array_equal(read, _made(pipeline, Edit(clip, f"a blue cube, like {source}", source, 1.0)))
+
+
+@pytest.mark.parametrize("kind", [Extend, Feature, Animate])
+def test_what_goes_on_is_as_in_the_video_where_the_prompt_says_nothing(pipeline: SkyloomPipeline, kind: type) -> None:
+    given, asking = _clip(16) if kind is not Animate else _clip(16)[0], _Asking()
+    read = _made(pipeline, kind(given, "it jumps", 8, expander=asking))
+    like = TEXTS[int(np.argmin(asking.misfits))]
+    assert np.array_equal(read, _made(pipeline, kind(given, f"it jumps, like {like}", 8)))
+    whole = _made(pipeline, kind(given, "a ball jumps", 8, expander=asking))
+    assert np.array_equal(whole, _made(pipeline, kind(given, "a ball jumps, like ", 8)))
 
 
 def test_without_a_word_of_it_the_video_is_asked_for_all_unless_a_strength_is_named(pipeline: SkyloomPipeline) -> None:

@@ -1,6 +1,8 @@
 """Every way to go wrong ends in the envelope with four fields and a request id, never in `detail`."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -10,6 +12,7 @@ from serving.api.app import create_app
 from serving.config import ServeConfig
 from serving.worker import Worker
 
+ROOT = Path(__file__).parents[2]
 PROMPT_PART = b'--b\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n'
 JSON = {"content-type": "application/json"}
 
@@ -176,3 +179,11 @@ def test_a_fault_of_the_server_tells_nothing_of_itself(client: TestClient) -> No
     client.app.state.backend = None
     message = check(client.get("/v1/videos"), 500, "server_error")
     assert "NoneType" not in message
+
+
+def test_the_page_names_every_code_of_the_source() -> None:
+    said = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "api.md").read_text().partition("## Errors")[2]))
+    sources = "\n".join(path.read_text() for path in sorted((ROOT / "serving").rglob("*.py")))
+    sent = set(re.findall(r'(?:code=|"code": |^CODE = |^    \d{3}: )"([a-z]+(?:_[a-z]+)+)"', sources, re.M))
+    assert len(sent) > 25
+    assert sent - said == set()

@@ -32,10 +32,13 @@ FREE_BYTES = [4096 * number for number in (0, 1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MB, which only root can make."""
+    """A file system of 64 MB, which only root can make."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=False).returncode:
+    if (
+        os.geteuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", disk], check=False).returncode
+    ):
         pytest.skip("mounting a small file system needs root")
     yield disk
     subprocess.run(["umount", "--lazy", disk], check=True)

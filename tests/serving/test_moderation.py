@@ -88,6 +88,24 @@ def test_refused_frames_leave_no_file(config: ServeConfig, client: TestClient, h
     assert not list(config.storage.rglob("*.mp4"))
 
 
+@pytest.mark.parametrize(("num_frames", "looks"), [(1, 1), (3, 3), (8, 4), (32, 4), (33, 5), (480, 60)])
+def test_a_frame_of_each_second_is_looked_at_with_the_first_and_the_last(
+    config: ServeConfig, num_frames: int, looks: int
+) -> None:
+    seen: list[int] = []
+
+    class Curious:
+        def score_images(self, images: list) -> np.ndarray:
+            seen.extend(image.getpixel((0, 0))[0] for image in images)
+            return np.zeros(len(images))
+
+    moderator = Moderator(config.model_copy(update={"frame_check": "nsfw"}))
+    moderator.__dict__["_classifier"] = Curious()
+    frames = np.broadcast_to(np.arange(num_frames).astype(np.uint8)[:, None, None, None], (num_frames, 8, 8, 3))
+    moderator.check_frames(np.ascontiguousarray(frames), 8)
+    assert (len(seen), seen[0], seen[-1]) == (looks, 0, (num_frames - 1) % 256)
+
+
 def test_a_refused_upload_is_not_worked_on(
     config: ServeConfig, client: TestClient, hire, jobs: JobTable, painter, tmp_path
 ) -> None:
@@ -118,9 +136,9 @@ def test_the_real_classifier_lets_a_plain_picture_pass(config: ServeConfig) -> N
     frames = np.zeros((3, 64, 64, 3), np.uint8)
     frames[:, 20:40, 20:40] = (200, 30, 30)
     real = Moderator(config.model_copy(update={"frame_check": "nsfw"}))
-    real.check_frames(frames)
+    real.check_frames(frames, 8)
     with pytest.raises(ModerationError):  # the scores are its own: with no tolerance at all nothing passes
-        Moderator(config.model_copy(update={"frame_check": "nsfw", "frame_threshold": 1e-9})).check_frames(frames)
+        Moderator(config.model_copy(update={"frame_check": "nsfw", "frame_threshold": 1e-9})).check_frames(frames, 8)
 
 
 class Guard(BaseHTTPRequestHandler):

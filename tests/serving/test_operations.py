@@ -1,6 +1,7 @@
 """Videos from videos, through the API and a real tiny model: what comes back, what is kept, what is refused."""
 
 import base64
+import hashlib
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,7 +98,7 @@ def test_a_remix_names_its_source_and_keeps_its_size(post: Post, made: dict[str,
 def test_a_changed_video_names_what_it_was_made_from(
     post: Post, client: TestClient, made: dict[str, Any], film: Path, config: ServeConfig, tmp_path: Path
 ) -> None:
-    """A job's own video is an ingredient of it; of an upload, whose origin nobody knows, the digest is told."""
+    """A job's own video is an ingredient with its claims; an upload, whose origin nobody knows, by its digest."""
     authority, path = (config.identity / "authority.pem").read_bytes(), tmp_path / "got.mp4"
 
     def told(video: dict[str, Any]) -> tuple[Verdict, str]:
@@ -111,7 +112,10 @@ def test_a_changed_video_names_what_it_was_made_from(
     verdict, _ = told(post("/joins", both | {"prompt": "p", "seconds": "0.5"}))
     assert (verdict.state, verdict.ingredients) == ("Trusted", [made["id"]] * 2)
     verdict, text = told(post("/edits", {"prompt": "a blue ball"}, files={"video": film.read_bytes()}))
-    assert (verdict.state, len(verdict.generation["uploads"])) == ("Trusted", 1)
+    digest = hashlib.sha256(film.read_bytes()).hexdigest()
+    assert (verdict.state, verdict.generation["uploads"]) == ("Trusted", [digest])
+    assert verdict.ingredients == ["upload: video"]
+    assert f"urn:sha256:{digest}" in text
     assert "digitalsourcetype/compositeWithTrainedAlgorithmicMedia" in text
 
 
@@ -245,7 +249,8 @@ def test_a_card_begins_with_its_clip(
     else:
         (kept,) = config.uploads.glob("*.npy")
         assert psnr(frames[4:14], np.load(kept)) > 40
-        assert verdict.generation["uploads"] == [kept.stem]
+        assert verdict.generation["uploads"] == [hashlib.sha256(film.read_bytes()).hexdigest()]
+        assert verdict.ingredients == ["upload: card-1"]
         assert "digitalsourcetype/compositeWithTrainedAlgorithmicMedia" in text
 
 

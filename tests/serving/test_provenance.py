@@ -126,19 +126,30 @@ def test_a_chain_of_changes_names_its_ingredients(film: Path, tmp_path: Path) ->
     assert inspect(both, identity.authority).ingredients == ["video_0", "video_4"]
 
 
+UPLOAD = Ingredient("upload: video", sha256="ab" * 32)
+
+
 @pytest.mark.parametrize(
-    ("uploads", "relation", "first"), [([], "parentOf", "c2pa.opened"), (["a digest"], "componentOf", "c2pa.created")]
+    ("operation", "names", "relation", "first"),
+    [
+        ("edit", ["video"], "parentOf", "c2pa.opened"),
+        ("extend", ["upload"], "parentOf", "c2pa.opened"),
+        ("animate", ["upload"], "componentOf", "c2pa.created"),
+        ("join", ["video", "upload"], "componentOf", "c2pa.created"),
+    ],
 )
-def test_a_video_beside_an_upload_is_a_part_and_alone_the_parent(
-    film: Path, tmp_path: Path, uploads: list[str], relation: str, first: str
+def test_what_was_changed_is_the_parent_and_what_was_used_a_part(
+    film: Path, tmp_path: Path, operation: str, names: list[str], relation: str, first: str
 ) -> None:
-    made = tmp_path / "made.mp4"
+    made, identity = tmp_path / "made.mp4", make_identity()
     made.write_bytes(film.read_bytes())
-    claim = Claim("made", {"uploads": uploads}, [Ingredient("video_0", film)])
-    Notary(make_identity()).sign(made, "video/mp4", claim)
+    parts = [{"video": Ingredient("video_0", film), "upload": UPLOAD}[name] for name in names]
+    Notary(identity).sign(made, "video/mp4", Claim("made", {"operation": operation}, parts))
+    assert inspect(made, identity.authority).state == "Trusted"
     manifest = c2pa.Reader(made).get_active_manifest()
     assert manifest is not None
-    assert [part["relationship"] for part in manifest["ingredients"]] == [relation]
+    assert {part["title"] for part in manifest["ingredients"]} == {part.title for part in parts}
+    assert {part["relationship"] for part in manifest["ingredients"]} == {relation}
     (actions,) = (entry["data"]["actions"] for entry in manifest["assertions"] if "actions" in entry["label"])
     assert actions[0]["action"] == first
 

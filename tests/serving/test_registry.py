@@ -6,10 +6,11 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
 
 from model.errors import RegistryError
 from serving.loader import load_model
-from serving.registry import ModelRegistry
+from serving.registry import ModelRegistry, is_in_store
 
 
 def test_the_alias_leads_to_a_model_in_memory(store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,18 +61,53 @@ def test_vanished_artifacts_are_reported(store) -> None:
         registry.fetch(found)
 
 
-@pytest.mark.parametrize("scheme", ["http", "HTTP", "https", "ftp", "sftp"])
-def test_artifacts_at_an_address_are_not_fetched(store, scheme: str) -> None:
+HOSTS = (
+    "127.0.0.1", "localhost", "127.1", "0x7f000001", "0x7f.0.0.1", "2130706433", "017700000001", "0177.0.0.1", "[::1]",
+    "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::]", "0.0.0.0", "0", "user:word@127.0.0.1", "127.0.0.1.",
+    "localtest.me",
+)  # fmt: skip
+SCHEMES = ("http", "HTTP", "https", "ftp", "sftp", "s3", "gs", "hdfs", "mlflow-artifacts", "dbfs", "wasbs", "abfss")
+
+
+def test_artifacts_at_an_address_are_not_fetched(store) -> None:
     """S4: who can register a version must not make the server call where they like."""
     with socket.create_server(("127.0.0.1", 0)) as canary:
-        address = f"{scheme}://127.0.0.1:{canary.getsockname()[1]}/model"
-        name = f"addressed-{scheme}"
-        store.client.create_registered_model(name)
-        made = store.client.create_model_version(name, source=address)
-        store.client.set_registered_model_alias(name, "champion", made.version)
-        registry = ModelRegistry(store.uri)
-        with pytest.raises(RegistryError, match="no address is fetched"):
-            registry.fetch(registry.resolve(name, "champion"))
+        port = canary.getsockname()[1]
+        addresses = [f"{scheme}://{host}:{port}/model" for scheme in SCHEMES[:4] for host in HOSTS]
+        addresses += [f"{scheme}://127.0.0.1:{port}/model" for scheme in SCHEMES[4:]]
+        addresses += [f"file://127.0.0.1:{port}/model", f"//127.0.0.1:{port}/model", f"http:/\\\\127.0.0.1:{port}/m"]
+        store.client.create_registered_model("addressed")
+        registry, taken = ModelRegistry(store.uri), 0
+        for address in addresses:
+            try:
+                made = store.client.create_model_version("addressed", source=address)
+            except MlflowException:
+                continue
+            taken += 1
+            store.client.set_registered_model_alias("addressed", "champion", made.version)
+            with pytest.raises(RegistryError, match="no such address is fetched"):
+                registry.fetch(registry.resolve("addressed", "champion"))
+        assert taken >= 40, "what MLflow itself refuses to register proves nothing of us"
         canary.settimeout(0.2)
         with pytest.raises(TimeoutError):
             canary.accept()
+
+
+@pytest.mark.parametrize(
+    ("address", "is_in"),
+    [
+        ("/srv/mlruns/1/model", True),
+        ("file:///srv/mlruns/1/model", True),
+        ("mlflow-artifacts:/1/model", True),
+        ("mlflow-artifacts://mlflow:5000/1/model", True),
+        ("mlflow-artifacts://elsewhere:5000/1/model", False),
+        ("s3://models/skyloom/1", True),
+        ("s3://models", False),
+        ("s3://models-of-others/skyloom/1", False),
+        ("s3://models/../other/1", False),
+        ("file://elsewhere/share/1", False),
+        ("http://[broken/1", False),
+    ],
+)
+def test_what_counts_as_the_store(address: str, is_in: bool) -> None:
+    assert is_in_store(address, "http://mlflow:5000", ["s3://models"]) is is_in
