@@ -7,8 +7,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from model.errors import CapacityError
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
+MOST_STARTS = 10
 DIE_WITH_PARENT = """
 import ctypes, os, signal, sys
 PR_SET_PDEATHSIG = 1
@@ -104,6 +106,8 @@ def ray_environment() -> dict[str, str]:
 def prefect_server(running: str | None = None) -> Iterator[str]:
     """A Prefect API for this process: the running one, or a server that ends with this block.
 
+    Should the server die before, another takes its place, with the same runs; Prefect's clients wait for that.
+
     Yields the API's URL, which is in the environment too; import Prefect inside the block.
 
     Raises:
@@ -116,15 +120,39 @@ def prefect_server(running: str | None = None) -> Iterator[str]:
     port = free_port(4200)
     os.environ |= prefect_environment(port)
     log_file = services_folder() / "prefect.log"
-    process = launch(prefect_server_command(port), log_file, dies_with_parent=True)
+    server = KeptRunning(lambda: launch(prefect_server_command(port), log_file, dies_with_parent=True))
     url = f"http://{HOST}:{port}/api"
     try:
-        wait_until_ready(f"{url}/health", process, log_file)
+        wait_until_ready(f"{url}/health", server.process, log_file)
         yield url
     finally:
         if "prefect" in sys.modules:  # its log lines travel in a thread; they must arrive before the server goes
             resolve("prefect.logging.handlers:APILogHandler")().flush()
-        end(process)
+        server.end()
+
+
+class KeptRunning:
+    """A process that is started again when it dies, until it is ended; one that dies at once is so a few times only."""
+
+    def __init__(self, start: Callable[[], subprocess.Popen[bytes]]) -> None:
+        self._start, self._is_ending, self._lock = start, False, threading.Lock()
+        self.process = start()
+        threading.Thread(target=self._watch, daemon=True, name="kept running").start()
+
+    def end(self) -> None:
+        """Ends it for good."""
+        with self._lock:
+            self._is_ending = True
+        end(self.process)
+
+    def _watch(self) -> None:
+        for number in range(MOST_STARTS):
+            code = self.process.wait()
+            with self._lock:
+                if self._is_ending or number == MOST_STARTS - 1:
+                    return
+                log.warning("a service of this run ended with code %d; it is started again", code)
+                self.process = self._start()
 
 
 def launch(
