@@ -28,7 +28,7 @@ demo: $(READY) ## The whole line, from rendered films to three served videos and
 
 test: $(READY) ## Every test, the whole line at a tiny size included
 	bash infra/debian.sh postgresql
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 checks: $(READY) ## Style, format, types, import direction
 	$(BIN)/ruff check .

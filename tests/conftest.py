@@ -18,6 +18,7 @@ _home = tempfile.mkdtemp(prefix="skyloom-tests-")
 os.environ |= {
     "DO_NOT_TRACK": "1",
     "MUJOCO_GL": "egl",
+    "OMP_NUM_THREADS": "1",  # tiny models are slower on two threads than on one, and the tests run two at once
     "PREFECT_HOME": f"{_home}/prefect",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
