@@ -55,8 +55,12 @@ class ServeOptions(Config):
     word_rules: Path | None = Field(
         default=None, description="what prompts may not ask for, `category: phrase` a line; a short list comes with us"
     )
-    guard_url: str = Field(default="", description="OpenAI-compatible address whose /moderations judges prompts too")
+    guard_url: str = Field(default="", description="OpenAI-compatible address of a guard model that judges prompts too")
     guard_model: str = Field(default="", description="the model to ask for there")
+    guard_kind: Literal["moderations", "chat"] = Field(
+        default="moderations", description="moderations: it has OpenAI's route of that name; chat: it answers in words"
+    )
+    guard_frames: bool = Field(default=False, description="whether the guard model looks at the frames of videos too")
     frame_check: Literal["nsfw", "off"] = Field(default="nsfw", description="the classifier that looks at each video")
     frame_threshold: float = Field(default=0.8, gt=0, le=1, description="its score from which a video is refused")
     visible_mark: str = Field(default="", max_length=64, description="text burnt into the corner of every video")

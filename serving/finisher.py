@@ -21,6 +21,7 @@ from serving.store.jobs import Lease
 from serving.store.trouble import NO_SPACE, is_full, is_out_of_reach, unless_in_trouble
 from serving.tracing import tracer
 from serving.trust.certificates import identity_of
+from serving.trust.guards import MODERATION_UNAVAILABLE, GuardAwayError
 from serving.trust.mark import marked
 from serving.trust.moderation import CODE as MODERATION_BLOCKED
 from serving.trust.moderation import ModerationError, Moderator
@@ -156,6 +157,8 @@ def _reason(error: Exception) -> dict[str, str]:
         return {"code": NO_SPACE, "message": "The server has no space left for the video."}
     if isinstance(error, ModerationError):
         return {"code": MODERATION_BLOCKED, "message": str(error)}
+    if isinstance(error, GuardAwayError):
+        return {"code": MODERATION_UNAVAILABLE, "message": str(error)}
     if isinstance(error, SkyloomError):
         return {"code": "generation_failed", "message": str(error)}
     return {"code": "server_error", "message": "The video could not be made because of an error inside the server."}

@@ -28,8 +28,9 @@ from serving.store.storage import VideoStorage
 from serving.store.tables import Character, Job, ModelVersion, ServedModel
 from serving.store.webhooks import WebhookTable
 from serving.tracing import current_parent
+from serving.trust.guards import MODERATION_UNAVAILABLE, GuardAwayError
 from serving.trust.moderation import CODE as MODERATION_BLOCKED
-from serving.trust.moderation import GuardAwayError, ModerationError, Moderator
+from serving.trust.moderation import ModerationError, Moderator
 
 LONGEST_KEY, LONGEST_ID = 255, 64
 BEARER = HTTPBearer(auto_error=False, description="An API key, where the server has any")
@@ -186,7 +187,7 @@ class Backend(NamedTuple):
         except ModerationError as error:
             raise invalid(str(error), param="prompt", code=MODERATION_BLOCKED) from error
         except GuardAwayError as error:
-            raise ApiError(503, str(error), code="moderation_unavailable", headers={"retry-after": "5"}) from error
+            raise ApiError(503, str(error), code=MODERATION_UNAVAILABLE, headers={"retry-after": "5"}) from error
 
     def outlook(self, job: Job, *, is_new: bool = False) -> Outlook | None:
         """What a pending job has before it; None for one that has ended."""

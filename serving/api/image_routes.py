@@ -18,6 +18,8 @@ from serving.api.forms import read_fields
 from serving.api.operations import Asked, CreateImage
 from serving.api.schema import parse
 from serving.store.tables import Job
+from serving.trust.guards import MODERATION_UNAVAILABLE
+from serving.trust.moderation import CODE as MODERATION_BLOCKED
 
 router = APIRouter(prefix="/v1/images")
 LOOK_EVERY_S = 0.05
@@ -81,7 +83,7 @@ async def _picture(job: Job, backend: Backend) -> bytes:
     while time.monotonic() < deadline:
         found = await run_in_threadpool(backend.job, job.id)
         if found.status == "failed":
-            status = 400 if found.error_code == "moderation_blocked" else 500
+            status = {MODERATION_BLOCKED: 400, MODERATION_UNAVAILABLE: 503}.get(found.error_code or "", 500)
             raise ApiError(status, found.error_message or "The picture failed.", code=found.error_code)
         if found.status == "completed":
             return await run_in_threadpool(backend.storage.path(found, "thumbnail").read_bytes)

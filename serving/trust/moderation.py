@@ -1,4 +1,4 @@
-"""What the server refuses to make: prompts by word rules or a guard model, frames by an image classifier.
+"""What the server refuses to make: prompts by word rules, frames by an image classifier, both by a guard model.
 
 One hook before a job is queued and one before its files are written; both raise the same error.
 """
@@ -11,16 +11,15 @@ from functools import cached_property
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-import httpx
 import numpy as np
 from PIL import Image
 
 from model.errors import SkyloomError
 from serving.config import ServeConfig
+from serving.trust.guards import Guard
 
 CODE = "moderation_blocked"
 _LOOKS_PER_S, _FEWEST_LOOKS = 1.0, 4  # a look takes a core 40 ms: of the next video's time, where cores share a cache
-_GUARD_TIMEOUT_S = 20.0
 _LOOKALIKES = str.maketrans("013457@$!|", "oieastasii")
 _WORD = re.compile(r"[^\W_]+")
 _SPELT_OUT = re.compile(r"\b(?:\w[\s.\-_*]+){2,}\w\b")
@@ -28,10 +27,6 @@ _SPELT_OUT = re.compile(r"\b(?:\w[\s.\-_*]+){2,}\w\b")
 
 class ModerationError(SkyloomError, ValueError):
     """A prompt or a video that the server does not make."""
-
-
-class GuardAwayError(SkyloomError, RuntimeError):
-    """The guard model does not answer: what cannot be checked is not made, and may be asked for again."""
 
 
 class Rule(NamedTuple):
@@ -56,8 +51,8 @@ class Moderator:
         """
         said = [text for text in texts if text]
         category = next((found for text in said if (found := match(text, self._rules))), None)
-        if category is None and said and self._config.guard_url:
-            category = ask_guard(self._config.guard_url, self._config.guard_model, "\n".join(said))
+        if category is None and said and self._guard:
+            category = self._guard.judge_text("\n".join(said))
         if category is not None:
             raise ModerationError(f"The prompt was refused by this server's content rules ({category}).")
 
@@ -66,14 +61,21 @@ class Moderator:
 
         Raises:
             ModerationError: they may not.
+            GuardAwayError: the guard model, where it looks at frames too, does not answer.
         """
-        if self._config.frame_check == "off":
-            return
         looks = min(len(frames), max(_FEWEST_LOOKS, math.ceil(len(frames) / fps * _LOOKS_PER_S)))
         chosen = frames[np.linspace(0, len(frames) - 1, looks).round().astype(int)]
-        scores = self._classifier.score_images([Image.fromarray(frame) for frame in chosen])
-        if scores.max() >= self._config.frame_threshold:
-            raise ModerationError("The video was refused by this server's content rules (sexual).")
+        category = self._guard.judge_frames(chosen) if self._guard and self._config.guard_frames else None
+        if category is None and self._config.frame_check == "nsfw":
+            scores = self._classifier.score_images([Image.fromarray(frame) for frame in chosen])
+            category = "sexual" if scores.max() >= self._config.frame_threshold else None
+        if category is not None:
+            raise ModerationError(f"The video was refused by this server's content rules ({category}).")
+
+    @property
+    def _guard(self) -> Guard | None:
+        config = self._config
+        return Guard(config.guard_url, config.guard_model, config.guard_kind) if config.guard_url else None
 
     @cached_property
     def _rules(self) -> tuple[Rule, ...]:
@@ -107,25 +109,6 @@ def plain(text: str) -> str:
     """Text without case, accents, invisible characters and compatibility forms."""
     folded = unicodedata.normalize("NFKD", text).casefold()
     return "".join(c for c in folded if unicodedata.category(c) not in ("Cf", "Mn", "Cc") or c in "\n\t")
-
-
-def ask_guard(url: str, model: str, text: str) -> str | None:
-    """The category that a guard model flags the text for, or None; speaks OpenAI's `/moderations`.
-
-    Raises:
-        GuardAwayError: it does not.
-    """
-    try:
-        reply = httpx.post(
-            f"{url.rstrip('/')}/moderations", json={"input": text, "model": model}, timeout=_GUARD_TIMEOUT_S
-        )
-        reply.raise_for_status()
-        result = reply.json()["results"][0]
-    except (httpx.HTTPError, ValueError, LookupError) as error:
-        raise GuardAwayError("The content check does not answer at the moment; try again later.") from error
-    if not result["flagged"]:
-        return None
-    return next((name for name, is_flagged in result.get("categories", {}).items() if is_flagged), "flagged")
 
 
 def _words(text: str) -> str:

@@ -1,19 +1,14 @@
 """Content rules: what is refused before it is queued and after it is made, and what must not be."""
 
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
 from data.video import write_mp4
-from serving.api.app import create_app
 from serving.config import ServeConfig
 from serving.store.jobs import JobTable
 from serving.trust.mark import marked
-from serving.trust.moderation import GuardAwayError, ModerationError, Moderator, match, read_rules
+from serving.trust.moderation import ModerationError, Moderator, match, read_rules
 from serving.worker import Worker
 
 RULES = read_rules("# a comment\nbad: blue murder\nworse: gore  # another\n")
@@ -139,43 +134,6 @@ def test_the_real_classifier_lets_a_plain_picture_pass(config: ServeConfig) -> N
     real.check_frames(frames, 8)
     with pytest.raises(ModerationError):  # the scores are its own: with no tolerance at all nothing passes
         Moderator(config.model_copy(update={"frame_check": "nsfw", "frame_threshold": 1e-9})).check_frames(frames, 8)
-
-
-class Guard(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        flagged = b"secret" in body
-        self.send_response(200 if b"broken" not in body else 500)
-        self.end_headers()
-        answer = '{"results":[{"flagged":%s,"categories":{"hate":false,"leak":true}}]}'
-        self.wfile.write((answer % str(flagged).lower()).encode())
-
-    def log_message(self, *args: object) -> None: ...
-
-
-@pytest.fixture
-def guarded(config: ServeConfig) -> Iterator[Moderator]:
-    server = HTTPServer(("127.0.0.1", 0), Guard)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield Moderator(config.model_copy(update={"guard_url": f"http://127.0.0.1:{server.server_port}/v1"}))
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_guard_model_is_asked_and_what_it_cannot_judge_is_not_made(guarded: Moderator) -> None:
-    guarded.check_texts(["a ball"])
-    with pytest.raises(ModerationError, match="leak"):
-        guarded.check_texts(["a ball", "a secret"])
-    with pytest.raises(GuardAwayError, match="does not answer"):
-        guarded.check_texts(["broken"])
-
-
-def test_a_guard_that_is_away_is_no_fault_of_the_prompt(config: ServeConfig, worker: Worker) -> None:
-    away = config.model_copy(update={"guard_url": "http://127.0.0.1:9/v1"})
-    with TestClient(create_app(away), base_url="http://127.0.0.1") as client:
-        reply = client.post("/v1/videos", json={"prompt": "a ball"})
-    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "moderation_unavailable")
-    assert reply.headers["retry-after"] == "5"
 
 
 def test_a_mark_is_seen_in_the_corner_and_nowhere_else() -> None:
