@@ -1,13 +1,16 @@
 """The unmodified OpenAI SDK, several versions, with a server on a real socket: every method, sync and async."""
 
+import base64
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -75,6 +78,29 @@ def test_every_method_of_the_installed_sdk(base_url: str, folder: Path, mode: st
     report = run_session(base_url, folder, mode, hook_port)
     assert "webhook_endpoints" in report["steps"]
     assert {step: said for step, said in report["steps"].items() if said != "ok"} == {}
+
+
+def test_every_setting_reaches_the_model(base_url: str, folder: Path, packets: Callable) -> None:
+    """Each changes the video; the same request again does not."""
+    with httpx.Client(base_url=base_url, timeout=60) as client:
+
+        def made(route: str, **fields: Any) -> list[bytes]:
+            video = client.post(route, json=plain | fields).raise_for_status().json()
+            while video["status"] not in ("completed", "failed"):
+                video = client.get(f"/videos/{video['id']}").json()
+            assert video["status"] == "completed", video
+            return packets(client.get(f"/videos/{video['id']}/content").content)
+
+        plain: dict[str, Any] = {"prompt": "a red ball", "seed": 3, "num_inference_steps": 2}
+        new = {"seconds": "1", "size": "48x32"}
+        first = made("/videos", **new)
+        assert made("/videos", **new) == first
+        changes = ({"negative_prompt": "blue"}, {"guidance_scale": 7.0}, {"num_inference_steps": 3}, {"seed": 4})
+        assert all(made("/videos", **new, **change) != first for change in changes)
+        address = f"data:video/mp4;base64,{base64.b64encode((folder / 'film.mp4').read_bytes()).decode()}"
+        clip = {"video": {"video_url": address}}
+        weak, strong = (made("/videos/edits", **clip, strength=strength) for strength in (0.5, 1.0))
+        assert weak != strong
 
 
 @pytest.mark.chaos

@@ -1,10 +1,13 @@
 """Content rules: what is refused before it is queued and after it is made, and what must not be."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
-from data.video import write_mp4
+from data.video import read_frames, write_mp4
 from serving.config import ServeConfig
 from serving.store.jobs import JobTable
 from serving.trust.mark import marked
@@ -143,3 +146,20 @@ def test_a_mark_is_seen_in_the_corner_and_nowhere_else() -> None:
     assert (done[:, 44:, 64:] != 40).any()
     assert (done[:, :44] == 40).all()
     assert (done[:, :, :64] == 40).all()
+
+
+def test_a_served_video_bears_the_mark(
+    config: ServeConfig, client: TestClient, hire, jobs: JobTable, tmp_path: Path
+) -> None:
+    worker, corners = hire(config.model_copy(update={"visible_mark": "AI"}), jobs), {}
+    corner = np.zeros((64, 96, 1), bool)
+    corner[44:, 64:] = True  # the rest of the painter's pictures is of one colour
+    made = client.post("/v1/videos", json={"prompt": "a ball", "seconds": "1", "size": "96x64"}).json()
+    assert worker.run_one()
+    for variant in ("video", "thumbnail"):
+        path = tmp_path / variant
+        path.write_bytes(client.get(f"/v1/videos/{made['id']}/content", params={"variant": variant}).content)
+        frames = read_frames(path) if variant == "video" else np.asarray(Image.open(path).convert("RGB"))[None]
+        inside, outside = (frames.std((1, 2), where=where).max(-1) for where in (corner, ~corner))
+        corners[variant] = float(inside.min()), float(outside.max())
+    assert all(inside > 5 and outside < 1 for inside, outside in corners.values()), corners
