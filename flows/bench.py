@@ -24,6 +24,7 @@ PAGE = Path("docs/benchmarks.md")
 BENCHMARKS: dict[str, str] = {
     "attention": "flows.training_bench:attention",
     "autoencoder": "flows.autoencoder_bench:autoencoder",
+    "changes": "flows.change_bench:changes",
     "demo": "flows.demo_bench:demo",
     "edits": "flows.edits_bench:edits",
     "load": "flows.load_bench:load",

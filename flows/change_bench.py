@@ -8,6 +8,7 @@ import numpy as np
 from flows.bench import Measurement
 from flows.bench_rows import at_least_share, at_most
 from flows.bench_studio import HUES, Scene, Studio
+from flows.starter_run import starter_run
 from flows.video_measures import border_step, farthest, first_frame_of, outside_psnr_db, turns_once
 from model.plan import Task
 from model.storyboard import Card, Storyboard
@@ -20,6 +21,15 @@ MARGIN_PX, BORDER_LIMIT = 8, 1.5
 STRENGTHS = (0.6, 0.7, 0.8, 0.9)
 LOOKS = ("colour", "shape", "size", "floor", "count")
 """What a picture can show of a scene."""
+
+
+def changes() -> dict[str, Measurement]:
+    """Blends, edits and inpainting that leave the rest alone; pictures; storyboards that cut where they should."""
+    studio = Studio(starter_run())
+    rows: dict[str, Measurement] = {}
+    for measure in (blends, edits, inpainting, images, storyboards):
+        rows |= measure(studio)
+    return rows
 
 
 def blends(studio: Studio) -> dict[str, Measurement]:

@@ -1,7 +1,4 @@
-"""Every task of the model against its naive baseline, by the starter, on clips that it never saw.
-
-Here what goes on in time; `flows.change_bench` has what changes a video or makes a picture.
-"""
+"""The tasks that go on in time, each against its naive baseline, by the starter, on clips that it never saw."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -11,7 +8,6 @@ import numpy as np
 from flows.bench import Measurement
 from flows.bench_rows import at_least_share, at_most, half_of
 from flows.bench_studio import HUES, Scene, Studio
-from flows.change_bench import blends, edits, images, inpainting, storyboards
 from flows.starter_run import starter_run
 from flows.video_measures import farthest
 from model.tasks import Animate, Extend, Generate, Join, Loop
@@ -31,10 +27,10 @@ SEAM_RATIOS = {"value": value_ratio, "motion": motion_ratio, "flow": flow_ratio}
 
 
 def tasks() -> dict[str, Measurement]:
-    """Seams of extensions, loops and joins; what is given stays; edits and cards that leave the rest alone."""
+    """Seams of extensions, loops and joins; what is given stays."""
     studio = Studio(starter_run())
     rows: dict[str, Measurement] = {}
-    for measure in (extensions, animations, loops, joins, blends, edits, inpainting, images, storyboards):
+    for measure in (extensions, animations, loops, joins):
         rows |= measure(studio)
     return rows
 

@@ -141,11 +141,18 @@ def stop_between_transactions(pid: int, folder: Path) -> None:
     file = config_of(folder).database_url.removeprefix("sqlite:///")
     while True:
         os.kill(pid, signal.SIGSTOP)
+        until(lambda: is_stopped(pid), 10)
         with closing(sqlite3.connect(file, timeout=1, isolation_level=None)) as probe, suppress(OperationalError):
             probe.execute("BEGIN IMMEDIATE")
             return
         os.kill(pid, signal.SIGCONT)
         time.sleep(0.003)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether each thread has: one that is still inside the kernel may come out of it with the lock."""
+    states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return set(states) == {"T"}
 
 
 class Storm:
