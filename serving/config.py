@@ -1,12 +1,14 @@
 """The settings of a server: where it listens, what it serves, where jobs and files live."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypeAlias
 
 from pydantic import AliasChoices, Field
 
 from model.config import Config
 from serving.limits import PixelLimits
+
+GuardKind: TypeAlias = Literal["moderations", "chat"]
 
 
 class ServeOptions(Config):
@@ -57,7 +59,7 @@ class ServeOptions(Config):
     )
     guard_url: str = Field(default="", description="OpenAI-compatible address of a guard model that judges prompts too")
     guard_model: str = Field(default="", description="the model to ask for there")
-    guard_kind: Literal["moderations", "chat"] = Field(
+    guard_kind: GuardKind = Field(
         default="moderations", description="moderations: it has OpenAI's route of that name; chat: it answers in words"
     )
     guard_frames: bool = Field(default=False, description="whether the guard model looks at the frames of videos too")

@@ -4,15 +4,15 @@ import base64
 import io
 import re
 from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
 from PIL import Image
 
 from model.errors import SkyloomError
+from serving.config import GuardKind
 
-GuardKind: TypeAlias = Literal["moderations", "chat"]
 MODERATION_UNAVAILABLE = "moderation_unavailable"
 _TIMEOUT_S = 20.0
 _MOST_TOKENS = 64

@@ -19,7 +19,7 @@ from serving.config import ServeConfig
 from serving.trust.guards import Guard
 
 CODE = "moderation_blocked"
-_LOOKS_PER_S, _FEWEST_LOOKS = 1.0, 4  # a look takes a core 40 ms: of the next video's time, where cores share a cache
+_FEWEST_LOOKS = 4  # a look takes a core 40 ms: of the next video's time, where cores share a cache
 _LOOKALIKES = str.maketrans("013457@$!|", "oieastasii")
 _WORD = re.compile(r"[^\W_]+")
 _SPELT_OUT = re.compile(r"\b(?:\w[\s.\-_*]+){2,}\w\b")
@@ -63,7 +63,7 @@ class Moderator:
             ModerationError: they may not.
             GuardAwayError: the guard model, where it looks at frames too, does not answer.
         """
-        looks = min(len(frames), max(_FEWEST_LOOKS, math.ceil(len(frames) / fps * _LOOKS_PER_S)))
+        looks = min(len(frames), max(_FEWEST_LOOKS, math.ceil(len(frames) / fps)))
         chosen = frames[np.linspace(0, len(frames) - 1, looks).round().astype(int)]
         category = self._guard.judge_frames(chosen) if self._guard and self._config.guard_frames else None
         if category is None and self._config.frame_check == "nsfw":
