@@ -15,6 +15,7 @@ from model.errors import SkyloomError
 from model.plan import Piece
 from serving.config import ServeConfig
 from serving.draft import Draft
+from serving.keeper import LeaseKeeper
 from serving.limits import ModelFacts
 from serving.orders import Shelf, claim_of
 from serving.store.jobs import Lease
@@ -44,10 +45,10 @@ class Film:
 
 
 class Finisher:
-    """Does what it is given one after the other; `held` are the leases under work, and lose those that ended."""
+    """Does what it is given one after the other, and has the keeper let go of the leases of jobs that ended."""
 
-    def __init__(self, config: ServeConfig, shelf: Shelf, moderator: Moderator, held: dict[str, Lease]) -> None:
-        self._config, self._shelf, self._moderator, self._held = config, shelf, moderator, held
+    def __init__(self, config: ServeConfig, shelf: Shelf, moderator: Moderator, keeper: LeaseKeeper) -> None:
+        self._config, self._shelf, self._moderator, self._keeper = config, shelf, moderator, keeper
         self._notary = Notary(identity_of(config))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="finisher")
         self._waiting: deque[Future[bool]] = deque()
@@ -79,7 +80,7 @@ class Finisher:
 
     def fail(self, lease: Lease, error: Exception) -> None:
         """Ends a job with the reason."""
-        self._held.pop(lease.job.id, None)
+        self._keeper.let_go([lease])
         self._shelf.storage.discard_attempt(lease.job, lease.fence)
         self._shelf.jobs.fail(lease, **_reason(error))
         logger.error("job %s failed in attempt %d", lease.job.id, lease.job.attempts, exc_info=error)
@@ -101,19 +102,19 @@ class Finisher:
         try:
             for film in films:
                 self._do(film, partial(self._complete, film))
-                self._held.pop(film.lease.job.id, None)
+                self._keeper.let_go([film.lease])
         except BaseException:
             self._abandon(films)
             raise
 
     def _abandon(self, films: Sequence[Film]) -> None:
         for film in films:
-            self._held.pop(film.lease.job.id, None)
+            self._keeper.let_go([film.lease])
             film.draft.discard()
 
     def _do(self, film: Film, work: Callable[[], None]) -> None:
         """Does this for a job, unless that ended meanwhile; when it cannot be done, the job has failed."""
-        if film.lease.job.id not in self._held:
+        if film.lease not in self._keeper:
             return
         try:
             film.context.run(work)

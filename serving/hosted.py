@@ -4,6 +4,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -43,7 +44,7 @@ class _Key(NamedTuple):
 
 
 class HostedModels:
-    """One server's models in one replica; used by one thread."""
+    """One server's models in one replica; used by one thread, but for `look`."""
 
     def __init__(self, config: ServeConfig, registry: Registry, load: Load, served: ServedTable) -> None:
         self._config = config
@@ -53,7 +54,7 @@ class HostedModels:
         self._loaded: OrderedDict[_Key, LoadedModel] = OrderedDict()  # the one used last stands last
         self._followed: dict[str, str] = {}
         self._listed: dict[str, Sequence[RegisteredModel]] = {}
-        self._next_look = 0.0
+        self._wanted: dict[str, RegisteredModel] = {}
 
     @property
     def versions(self) -> dict[str, str]:
@@ -68,7 +69,7 @@ class HostedModels:
         """
         for name in reversed(self._config.model_names):
             self._follow(self._registry.resolve(name, self._config.model_alias))
-        self.follow_aliases()
+        self.look()
 
     def get(self, model_id: str) -> LoadedModel:
         """The model of that id (`NAME`: as its alias says; or `NAME@VERSION`), loaded now when it is not in memory.
@@ -89,22 +90,31 @@ class HostedModels:
         self._loaded.move_to_end(key)
         return self._loaded[key]
 
-    def follow_aliases(self) -> None:
-        """Loads what an alias names now, when that is another version; keeps the old model when it cannot.
+    def look(self) -> None:
+        """Asks the registry what its aliases name now, and tells every ingress which versions there are.
 
-        Tells every ingress which versions there are, too.
+        Safe beside the thread that makes videos, which the registry's answers would hold up.
         """
-        if time.monotonic() < self._next_look:
-            return
-        self._next_look = time.monotonic() + self._config.alias_poll_s
         for name in self._config.model_names:
-            try:
-                wanted = self._registry.resolve(name, self._config.model_alias)
+            with self._lenient(name):
+                self._wanted[name] = self._registry.resolve(name, self._config.model_alias)
+                self._list(name)
+
+    def follow_aliases(self) -> None:
+        """Loads what an alias named at the last look, when that is another version; keeps the old one if it cannot."""
+        for name in list(self._wanted):
+            wanted = self._wanted.pop(name)
+            with self._lenient(name):
                 if wanted.version != self._followed.get(name):
                     self._follow(wanted)
-                self._list(name)
-            except Exception:  # whatever is wrong with the new version, the old one still serves
-                logger.exception("cannot follow models:/%s@%s", name, self._config.model_alias)
+
+    @contextmanager
+    def _lenient(self, name: str) -> Iterator[None]:
+        """Whatever is wrong with a new version, the old one still serves."""
+        try:
+            yield
+        except Exception:
+            logger.exception("cannot follow models:/%s@%s", name, self._config.model_alias)
 
     def _follow(self, wanted: RegisteredModel) -> _Key:
         """Loads the version that an alias names in place of the one that it named before, and tells every ingress."""

@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 class Ticker:
     """Calls `work` every so often, and at once again while it returns that there is more to do."""
 
-    def __init__(self, work: Callable[[], bool], every_s: float) -> None:
+    def __init__(self, work: Callable[[], bool | None], every_s: float) -> None:
         self._work = work
         self._every_s = every_s
         self._stop = threading.Event()
@@ -23,7 +23,8 @@ class Ticker:
     def stop(self, timeout_s: float = 10.0) -> None:
         """Ends after the call that runs."""
         self._stop.set()
-        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -32,7 +33,7 @@ class Ticker:
 
     def _once(self) -> bool:
         try:
-            return self._work()
+            return bool(self._work())
         except Exception:  # a full disk or a lost database must not end the thread
             logger.exception("%s failed; it is tried again", self._work)
             return False

@@ -1,18 +1,18 @@
-"""What a claim writes, inside its transaction: the oldest jobs become a worker's, and those that kill workers end."""
+"""What a claim writes, inside its transaction: the oldest jobs become a worker's, stay so, or end as its killers."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 from sqlalchemy.orm import Session
 
-from serving.store.events import record
-from serving.store.statements import lost_at
+from serving.store.events import add_event, record
+from serving.store.statements import PROGRESS, RENEW, lost_at
 from serving.store.tables import Job
 
 
 def taken(
-    session: Session, which: ColumnElement[bool], worker: str, *, now: float, lease_s: float, limit: int
+    session: Session, which: ColumnElement[bool], *, worker: str, now: float, lease_s: float, limit: int
 ) -> Sequence[Job]:
     """The oldest of these jobs, now leased to the worker under a new fence."""
     oldest = (
@@ -31,6 +31,20 @@ def taken(
         if job.attempts == 1:
             record(session, job.id, job.owner, "video.in_progress", now=now)
     return jobs
+
+
+def renewed(
+    connection: Connection, job: Job, fence: int, *, now: float, lease_s: float, percent: int | None = None
+) -> bool:
+    """Whether the fence is live: then the lease lasts for `lease_s` more, and the job is as far as is said."""
+    values = {"of_id": job.id, "of_fence": fence, "until_s": now + lease_s}
+    if percent is None:
+        return connection.execute(RENEW, values).first() is not None
+    percent = min(max(percent, 0), 99)
+    is_live = connection.execute(PROGRESS, {**values, "percent": percent}).first() is not None
+    if is_live:
+        add_event(connection, job.id, job.owner, "video.progress", now=now, progress=percent)
+    return is_live
 
 
 def fail_hopeless(session: Session, *, now: float, max_attempts: int) -> None:

@@ -8,8 +8,9 @@ fence, so one that slept through its lease is refused. A job whose lease ran out
 import math
 import secrets
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, and_, func, or_, select, update
@@ -17,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from serving.store.admission import UNLIMITED, WAITING, Admission
-from serving.store.claims import ended, fail_hopeless, taken
+from serving.store.claims import ended, fail_hopeless, renewed, taken
 from serving.store.database import Database
 from serving.store.events import EventType, add_event, record
 from serving.store.statements import (
@@ -25,8 +26,6 @@ from serving.store.statements import (
     HELD,
     INSERT,
     OUTLOOK,
-    PROGRESS,
-    RENEW,
     UNFINISHED,
     alive,
     asks_for,
@@ -179,10 +178,16 @@ class JobTable:
 
         A job that lost its worker `max_attempts` times is failed here instead: it may be what kills them.
         """
+        return next(iter(self.claim_batch(worker, lease_s=lease_s, models=models, limit=1)), None)
+
+    def claim_batch(
+        self, worker: str, *, lease_s: float, models: Collection[str] | None = None, limit: int
+    ) -> Sequence[Lease]:
+        """As `claim`, with the oldest waiting jobs that can be made in one batch with it: so many at most in all."""
         now = self._clock()
         is_waiting, is_lost = self.database.first(CLAIMABLE, {"now": now})  # an idle worker asks often: no lock
         if not (is_waiting or is_lost):
-            return None
+            return []
         with self.database.write() as session:
             if is_lost:
                 fail_hopeless(session, now=now, max_attempts=self._max_attempts)
@@ -190,30 +195,26 @@ class JobTable:
             if models is not None:
                 mine = and_(mine, asks_for(models))
             # the lease begins here: the lock may have been long in coming
-            jobs = taken(session, mine, worker, now=self._clock(), lease_s=lease_s, limit=1)
-        return Lease(jobs[0], jobs[0].fence) if jobs else None
-
-    def claim_alike(self, first: Lease, worker: str, *, lease_s: float, limit: int) -> Sequence[Lease]:
-        """More waiting jobs that can be made in one batch with the first, the oldest ones, now leased too."""
-        if limit < 1 or not first.job.batch_key:
-            return []
-        alike = and_(Job.status == "queued", Job.batch_key == first.job.batch_key)
-        with self.database.write() as session:
-            jobs = taken(session, alike, worker, now=self._clock(), lease_s=lease_s, limit=limit)
+            take = partial(taken, session, worker=worker, now=self._clock(), lease_s=lease_s)
+            jobs = list(take(mine, limit=1))
+            if jobs and jobs[0].batch_key and limit > 1:
+                alike = and_(Job.status == "queued", Job.batch_key == jobs[0].batch_key)
+                jobs += take(alike, limit=limit - 1)
         return [Lease(job, job.fence) for job in jobs]
 
     def renew(self, lease: Lease, *, lease_s: float, progress: int | None = None) -> bool:
         """Whether the lease is still held, now for `lease_s` more; False means: stop, another has the job."""
+        return self.renew_all({lease: progress}, lease_s=lease_s) == {lease}
+
+    def renew_all(self, progress: Mapping[Lease, int | None], *, lease_s: float) -> set[Lease]:
+        """As `renew` for several leases in one commit: those that are still held; progress in percent, where known."""
         now = self._clock()
-        values = {**_of(lease), "until_s": now + lease_s}
-        with self.database.connect() as connection:  # while the model waits: no session, and a statement that is made
-            if progress is None:
-                return connection.execute(RENEW, values).first() is not None
-            percent = min(max(progress, 0), 99)
-            is_held = connection.execute(PROGRESS, {**values, "percent": percent}).first() is not None
-            if is_held:
-                add_event(connection, lease.job.id, lease.job.owner, "video.progress", now=now, progress=percent)
-        return is_held
+        with self.database.connect() as connection:  # no session, and statements that are made
+            return {
+                lease
+                for lease, percent in progress.items()
+                if renewed(connection, lease.job, lease.fence, now=now, lease_s=lease_s, percent=percent)
+            }
 
     def holds(self, lease: Lease) -> bool:
         """Whether the lease is still live: a question that writes nothing, for after every denoising step."""

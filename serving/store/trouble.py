@@ -16,8 +16,8 @@ NO_SPACE = "insufficient_storage"
 _SQLITE_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_WRITE}
 _POSTGRESQL_DISK_FULL = "53100"
 _SQLITE_TAKEN = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-_POSTGRESQL_AWAY = ("08", "57P", "25P03", "53300", "55P03")
-"""No connection, shut down, ended while idle in a transaction, too many connections, a lock not given in time."""
+_POSTGRESQL_AWAY = ("08", "57P", "25P03", "53300", "55P03", "40P01")
+"""No connection, shut down, ended while idle in a transaction, too many connections, a lock too late, a deadlock."""
 
 
 def is_full(error: BaseException) -> bool:

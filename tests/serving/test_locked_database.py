@@ -48,11 +48,9 @@ def test_a_request_is_told_to_come_again(config: ServeConfig, worker: Worker) ->
         assert client.post("/v1/videos", json=A_VIDEO).status_code == 200
 
 
-@pytest.mark.parametrize("moment", ["rendering", "handing in"])
-def test_a_job_is_made_again_when_its_progress_could_not_be_written(
-    client: TestClient, worker: Worker, jobs: JobTable, config: ServeConfig, painter, monkeypatch, moment: str
+def test_a_job_is_made_again_when_its_result_could_not_be_written(
+    client: TestClient, worker: Worker, jobs: JobTable, config: ServeConfig, painter
 ) -> None:
-    monkeypatch.setattr("serving.worker._PROGRESS_EVERY_S", 0.0 if moment == "rendering" else 1e9)
     job_id = client.post("/v1/videos", json=A_VIDEO).json()["id"]
     holding = held(config)
     painter.on_step = lambda step: step == 2 and holding.__enter__()
@@ -67,6 +65,25 @@ def test_a_job_is_made_again_when_its_progress_could_not_be_written(
     assert made is not None
     assert (made.status, made.attempts) == ("completed", 2)
     assert [path.name for path in (config.storage / job_id).iterdir()] == [str(made.fence)]
+
+
+def test_a_job_outlives_that_its_progress_cannot_be_written_for_a_while(
+    client: TestClient, hire, jobs: JobTable, config: ServeConfig, painter, caplog
+) -> None:
+    job_id = client.post("/v1/videos", json=A_VIDEO).json()["id"]
+    holding = held(config)
+
+    def hold(step: int) -> None:
+        if step == 2:
+            holding.__enter__()
+        if step == 3:
+            assert wait_for(lambda: "cannot be written" in caplog.text)
+            holding.__exit__(None, None, None)
+
+    painter.on_step = hold
+    hire(config.model_copy(update={"lease_s": 20.0}), jobs).start()
+    assert wait_for(lambda: jobs.get(job_id).status == "completed")
+    assert jobs.get(job_id).attempts == 1
 
 
 def wait_for(condition: Callable[[], bool]) -> bool:

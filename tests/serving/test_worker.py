@@ -43,12 +43,16 @@ def test_jobs_run_in_order_of_arrival(worker: Worker, jobs: JobTable, painter) -
     assert painter.prompts == ["one", "two", "three"]
 
 
-def test_progress_is_seen_while_it_runs(worker: Worker, jobs: JobTable, painter, monkeypatch) -> None:
-    monkeypatch.setattr("serving.worker._PROGRESS_EVERY_S", 0.0)
-    job_id, seen = queue(jobs), []
-    painter.on_step = lambda step: seen.append((found(jobs, job_id).status, found(jobs, job_id).progress))
-    worker.run_one()
-    assert seen == [("in_progress", 0), ("in_progress", 22), ("in_progress", 45), ("in_progress", 67)]
+def test_progress_is_seen_while_it_runs(worker: Worker, jobs: JobTable, painter) -> None:
+    job_id = queue(jobs)
+
+    def wait(step: int) -> None:
+        until(lambda: found(jobs, job_id).status == "in_progress")
+        until(lambda: found(jobs, job_id).progress == (0, 22, 45, 67)[step - 1])
+
+    painter.on_step = wait
+    worker.start()
+    until(lambda: found(jobs, job_id).status == "completed")
     assert found(jobs, job_id).progress == 100
 
 
@@ -61,9 +65,8 @@ def test_a_deleted_job_stops_within_a_step_and_leaves_nothing(worker: Worker, jo
 
 
 def test_a_worker_that_slept_through_its_lease_leaves_no_result(
-    worker: Worker, jobs: JobTable, painter, config: ServeConfig, monkeypatch
+    worker: Worker, jobs: JobTable, painter, config: ServeConfig
 ) -> None:
-    monkeypatch.setattr("serving.worker._PROGRESS_EVERY_S", 1e9)
     job_id = queue(jobs)
     other = []
 
