@@ -6,20 +6,17 @@ import time
 import httpx
 
 from flows.bench import Measurement
-from flows.load_bench import A_VIDEO, tiny_server
+from serving.app import Server
 from serving.empty_route import empty_route
 
 NUM_CREATED, NUM_WARM_UP = 400, 20
 LIMITS_MS = {50: 5, 99: 20}
+A_VIDEO = {"prompt": "a red ball", "seconds": "1", "size": "64x64"}
 
 
-def creation() -> dict[str, Measurement]:
+def creation(server: Server) -> dict[str, Measurement]:
     """Milliseconds to create a job, in turn with a route that does nothing and a path that does not exist."""
-    with (
-        tiny_server() as server,
-        empty_route(server) as empty,
-        httpx.Client(base_url=server.base_url, trust_env=False) as client,
-    ):
+    with empty_route(server) as empty, httpx.Client(base_url=server.base_url, trust_env=False) as client:
         calls = {
             "empty": lambda: client.post(empty, json=A_VIDEO),
             "missing": lambda: client.get("/nothing"),
@@ -33,7 +30,7 @@ def creation() -> dict[str, Measurement]:
                 if number >= NUM_WARM_UP:
                     times_ms[name].append(1000 * (time.perf_counter() - began))
                 assert reply.is_success == (name != "missing"), f"{name}: {reply.status_code} {reply.text[:200]}"
-    return {f"p{percent}": _row(times_ms, percent) for percent in LIMITS_MS}
+    return {f"creation-p{percent}": _row(times_ms, percent) for percent in LIMITS_MS}
 
 
 def _row(times_ms: dict[str, list[float]], percent: int) -> Measurement:

@@ -11,8 +11,8 @@ import numpy as np
 from flows.bench import Measurement
 from flows.bench_endpoint import Endpoint, png_of, size_of
 from flows.bench_rows import at_least_share, at_most
+from flows.bench_server import running_server
 from flows.bench_studio import Studio
-from flows.load_bench import running_server
 from flows.starter_run import starter_run
 from flows.video_measures import (
     distance_px,

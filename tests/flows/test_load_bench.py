@@ -1,8 +1,8 @@
-"""How the load benchmark counts: the model's time against time with something to do."""
+"""How the load benchmark counts: the model's time against time with something to do, memory that grows."""
 
 import pytest
 
-from flows.load_bench import busy_share, covered
+from flows.load_bench import busy_share, covered, growth_of
 from serving.store.tables import Job
 
 
@@ -25,3 +25,8 @@ def test_what_is_not_computed_while_somebody_waits_is_idle() -> None:
 
 def test_a_batch_counts_once() -> None:
     assert busy_share([job(0, 0, 1.5, 0.5), job(0, 0, 1.5, 0.5), job(1, 3, 1)]) == pytest.approx(3 / 4)
+
+
+def test_memory_that_grows_after_the_first_minute_is_growth() -> None:
+    assert growth_of([1, 5, *[10] * 18]) == 1
+    assert growth_of([1, 5, *range(100, 118)]) > 1.1

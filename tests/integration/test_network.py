@@ -15,7 +15,7 @@ import pytest
 import ray
 
 from data.workspace import Workspace
-from flows.load_bench import running_server
+from flows.bench_server import running_server
 from flows.receipts import Receipt, write_receipt
 from flows.services import free_port
 from model.errors import ConfigError

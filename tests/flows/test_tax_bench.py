@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flows.worker_bench import ratio_of_rounds
+from flows.tax_bench import ratio_of_rounds
 
 
 def test_the_ratio_is_that_of_the_rounds_although_the_machine_grows_slower() -> None:
