@@ -118,10 +118,10 @@ def _keep(benchmark: str, row: str, found: Measurement) -> Result:
 
 
 def write_page(page: Path = PAGE) -> Path:
-    """Rewrites the page from every result; a benchmark that was not run here keeps its old rows."""
+    """Rewrites the page from every result; a benchmark that was not run here keeps its rows, if there still is one."""
     results = _results()
-    here = {f"`{result.command}`" for result in results}
-    old = {name: row for name, row in _old_rows(page).items() if row.split("|")[-2].strip() not in here}
+    elsewhere = {f"`{_command(name)}`" for name in BENCHMARKS} - {f"`{result.command}`" for result in results}
+    old = {name: row for name, row in _old_rows(page).items() if row.split("|")[-2].strip() in elsewhere}
     rows = old | {result.name: _row(result) for result in results}
     with replacing(page) as partial:
         partial.write_text(HEAD + "".join(f"{rows[name]}\n" for name in sorted(rows)))

@@ -76,10 +76,11 @@ def rows_of(
     """The tax, and the share of the time that the replica spends outside the model."""
     ratio, low, high = ratio_of_rounds(served_s, bare_s)
     mine, theirs = (statistics.median(chain(*rounds)) for rounds in (served_s, bare_s))
+    number = taxed.num_rounds
     what = (
-        f"a video of {taxed.shape.bucket} by {taxed.maker} in {taxed.num_steps} steps, asked over HTTP, checked, signed and written; "
-        f"medians of {taxed.num_rounds} rounds of {NUM_TAXED} between as many bare ones, whose mean ratio is {ratio:.3f} "
-        f"({low:.3f} to {high:.3f}, 95 %)"
+        f"a video of {taxed.shape.bucket} by {taxed.maker} in {taxed.num_steps} steps, asked over HTTP, checked, "
+        f"signed and written; medians of {number} rounds of {NUM_TAXED} between as many bare ones, whose mean ratio is "
+        f"{ratio:.3f} ({low:.3f} to {high:.3f}, 95 %)"
     )
     return {
         "tax": Measurement(
@@ -87,7 +88,7 @@ def rows_of(
             goal="mean ratio at most 1.03", holds=ratio <= 1.03,
         ),
         "tax-outside": Measurement(
-            what=f"share of the time of {taxed.num_rounds * NUM_TAXED} such videos that the replica is not in the model",
+            what=f"share of the time of {number * NUM_TAXED} such videos that the replica spends outside the model",
             ours=round(100 * outside, 2), unit="%", goal="at most 3 %", holds=outside <= 0.03,
         ),
     }  # fmt: skip

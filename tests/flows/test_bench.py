@@ -38,7 +38,8 @@ def test_the_page_is_made_from_the_results_and_keeps_older_rows(fake, tmp_path):
     page = tmp_path / "benchmarks.md"
     run_benchmark("reading")
     write_page(page)
-    page.write_text(page.read_text() + "| older | kept | 1 | | | | yes | m | d | c |\n")
+    page.write_text(page.read_text() + "| oldest | gone | 1 | | | | yes | m | d | `skyloom bench that-is-no-more` |\n")
+    page.write_text(page.read_text() + "| older | kept | 1 | | | | yes | m | d | `skyloom bench load` |\n")
     write_page(page)
     rows = [line for line in page.read_text().splitlines() if line.startswith("| ") and "| what |" not in line]
     assert [row.split("|")[1].strip() for row in rows] == ["older", "reading", "reading-second-row"]
