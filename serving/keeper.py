@@ -65,10 +65,10 @@ class LeaseKeeper:
     def _run(self) -> None:
         while not self._stop.is_set():
             self._news.wait(self._often_s)
+            self._stop.wait(min(REPORT_EVERY_S, self._often_s))  # a job that is done by then needs no report
             self._news.clear()
             unless_in_trouble(self._renew_all)
             unless_in_trouble(self._show_signs_of_life)
-            self._stop.wait(min(REPORT_EVERY_S, self._often_s))
 
     def _renew_all(self) -> None:
         leases = list(self._leases.values())
