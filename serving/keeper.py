@@ -58,8 +58,8 @@ class LeaseKeeper:
             self._percent.pop(lease.job.id, None)
 
     def report(self, leases: Sequence[Lease], percent: int) -> None:
-        """Has it written down soon how far these jobs are."""
-        self._percent |= {lease.job.id: percent for lease in leases}
+        """Has it written down soon how far these jobs are, as far as they are held: of a batch some may have failed."""
+        self._percent |= {lease.job.id: percent for lease in leases if lease in self}
         self._news.set()
 
     def _run(self) -> None:
