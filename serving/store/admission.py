@@ -6,6 +6,7 @@ from pydantic import Field
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from model.config import Config
+from serving.store.driver import first_row
 from serving.store.tables import Job
 
 MINUTE_S, DAY_S = 60.0, 86_400.0
@@ -43,7 +44,7 @@ class Admission(NamedTuple):
         Raises:
             AdmissionError: it would not.
         """
-        if self.max_waiting is not None and (connection.scalar(WAITING) or 0) >= self.max_waiting:
+        if self.max_waiting is not None and first_row(connection, WAITING)[0] >= self.max_waiting:
             raise AdmissionError("queue_full", f"{self.max_waiting} videos are waiting already; try again later.", 30)
         _check_active(connection, owner, self.quota.max_active)
         _check_rate(connection, owner, self.quota.max_per_minute, now)

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, select, update
 from sqlalchemy.orm import Session
 
+from serving.store.driver import first_row
 from serving.store.events import add_event, record
 from serving.store.statements import PROGRESS, RENEW, lost_at
 from serving.store.tables import Job
@@ -39,9 +40,9 @@ def renewed(
     """Whether the fence is live: then the lease lasts for `lease_s` more, and the job is as far as is said."""
     values = {"of_id": job.id, "of_fence": fence, "until_s": now + lease_s}
     if percent is None:
-        return connection.execute(RENEW, values).first() is not None
+        return first_row(connection, RENEW, values) is not None
     percent = min(max(percent, 0), 99)
-    is_live = connection.execute(PROGRESS, {**values, "percent": percent}).first() is not None
+    is_live = first_row(connection, PROGRESS, {**values, "percent": percent}) is not None
     if is_live:
         add_event(connection, job.id, job.owner, "video.progress", now=now, progress=percent)
     return is_live

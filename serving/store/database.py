@@ -9,6 +9,7 @@ from sqlalchemy import Engine, Select, create_engine, event, text
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.orm import Session
 
+from serving.store.driver import execute, first_row_alone
 from serving.store.tables import Base
 
 _CREATE_LOCK = 0x5C1_0011  # any fixed number: two servers starting at once must not both create the tables
@@ -53,9 +54,8 @@ class Database:
             yield connection
 
     def first(self, query: Select[Any], values: Mapping[str, Any] | None = None) -> Any:
-        """The first row of plain columns, or None; without a session, which costs more than a small query does."""
-        with self._single.connect() as connection:
-            return connection.execute(query, values).first()
+        """The first row of plain columns, or None; the query is as `first_row` wants it."""
+        return first_row_alone(self._single, query, values)
 
     def close(self) -> None:
         """Closes the connections."""
@@ -95,4 +95,4 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     begin = _BEGIN[connection.get_execution_options().get("transaction", "write")]
     if begin:
-        connection.exec_driver_sql(begin)
+        execute(connection.connection.driver_connection, begin)

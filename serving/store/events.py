@@ -8,6 +8,7 @@ from sqlalchemy import Connection, insert, select
 from sqlalchemy.orm import Session
 
 from serving.store.database import Database
+from serving.store.driver import first_row
 from serving.store.tables import Delivery, Event, WebhookEndpoint
 
 EventType: TypeAlias = Literal[
@@ -34,7 +35,7 @@ def add_event(
 ) -> None:
     """Adds an event of which nobody has to be told."""
     values = {"job_id": job_id, "owner": owner, "type": happened, "progress": progress, "created_s": now}
-    connection.execute(_INSERT, values)
+    first_row(connection, _INSERT, values)
 
 
 def delivery(endpoint: WebhookEndpoint, happened: Announced, job_id: str, now: float) -> Delivery:

@@ -64,10 +64,11 @@ class ServedTable:
         read_s, known = self._known.get(name, (-math.inf, None))
         if known is not None and 0 <= self._clock() - read_s < FRESH_S:
             return known
-        found = self._database.first(select(ServedModel.facts).where(ServedModel.name == name))
+        with self._database.read() as session:
+            found = session.scalar(select(ServedModel.facts).where(ServedModel.name == name))
         if found is None:
             return None
-        facts = ModelFacts.model_validate(found[0])
+        facts = ModelFacts.model_validate(found)
         self._known[name] = (self._clock(), facts)
         return facts
 

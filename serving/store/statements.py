@@ -70,9 +70,8 @@ PROGRESS = RENEW.values(progress=bindparam("percent"))
 """As `RENEW`; the worker that renews a lease says how far it is."""
 
 INSERT = insert(Job).returning(Job.sequence)
-UNFINISHED = (
-    select(func.count()).select_from(Job).where(Job.status.in_(("queued", "in_progress")), Job.deleted_s.is_(None))
-)
+_IS_UNFINISHED = or_(Job.status == "queued", Job.status == "in_progress")
+UNFINISHED = select(func.count()).select_from(Job).where(_IS_UNFINISHED, Job.deleted_s.is_(None))
 """How many jobs wait or are being made."""
 
 OUTLOOK = _make_outlook()

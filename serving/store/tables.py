@@ -57,7 +57,7 @@ class Job(Base):
     fingerprint: Mapped[str] = mapped_column(String(64), default="")
 
     __table_args__ = (
-        Index("jobs_by_status", "status", "sequence"),
+        Index("jobs_by_status", "status", "sequence", "deleted_s"),  # the last, so that a count reads no row
         Index("jobs_by_batch_key", "batch_key", "status", "sequence"),
         Index("jobs_by_fingerprint", "owner", "fingerprint", "created_s"),
         Index("jobs_by_idempotency_key", "owner", "idempotency_key", unique=True),

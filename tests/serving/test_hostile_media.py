@@ -45,8 +45,9 @@ class Bait:
     def _watch(self) -> None:
         while not self._ends.wait(0.02):
             with suppress(OSError):  # ENXIO while nobody reads; who opens it waits for a writer, so none is missed
-                os.close(os.open(self.path, os.O_WRONLY | os.O_NONBLOCK))
-                self.opened = True
+                end = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
+                self.opened = True  # before the end of the file, which whoever reads waits for
+                os.close(end)
 
     @property
     def is_untouched(self) -> bool:
