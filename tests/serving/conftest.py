@@ -121,7 +121,8 @@ class Store:
             self._names.add(name)
             self.client.create_registered_model(name)
         folder = self.root / f"pipeline-{seed}"
-        tags = {"weights_digest": digest or save_tiny_pipeline(folder, seed), "dataset_id": "d"}
+        saved = save_tiny_pipeline(folder, seed)
+        tags = {"weights_digest": digest or saved, "dataset_id": "d"}
         logged = self.client.create_logged_model(self._experiment, name=name)
         self.client.log_model_artifacts(logged.model_id, str(folder))
         self.client.finalize_logged_model(logged.model_id, "READY")
