@@ -35,7 +35,7 @@ INGRESS_OPTIONS = {
 Serve's own event loop handles its requests: to pass each to another thread and back costs 2 to 5 ms, more than most of
 them take, and no handler makes the loop wait."""
 CONTROLLER_ENVIRONMENT = PROXY_ENVIRONMENT | {"RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5"}
-"""Of Serve's controller, and the proxy inherits it. Ten looks a second at its deployments take 2.7 % of a core and two 1 %;
+"""Of Serve's controller, and the proxy inherits it. Ten looks a second at its deployments take 2.7 % of a core, two 1;
 where cores are few, the model feels it."""
 
 
