@@ -29,12 +29,12 @@ def ensure_ray(
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray lowers its workers' priority by 15: the servers beside them would then slow training down.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    # nobody reads its own metrics here, and six reports a minute take half a percent of a core
-    os.environ.setdefault("RAY_metrics_report_interval_ms", "60000")
     if os.environ.get("RAY_ADDRESS"):
         logger.info("joining Ray at %s", os.environ["RAY_ADDRESS"])
         ray.init(runtime_env=_shipped_rooms(), logging_level=logging.WARNING, log_to_driver=log_to_driver)
         return True
+    # nobody reads its own metrics here, and six reports a minute take half a percent of a core
+    os.environ.setdefault("RAY_metrics_report_interval_ms", "60000")
     ray.init(
         address="local",
         num_cpus=num_cpus,

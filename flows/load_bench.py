@@ -23,7 +23,7 @@ A_VIDEO = {"prompt": "a red ball", "seconds": "2", "size": "160x160", "num_infer
 WHICH = "160x160x16, 20 steps"
 """As large as makes the model's part of the work larger than the signing's: else the model must wait."""
 SMALL, LARGE, FEW_STEPS, MANY_STEPS = VideoShape(16, 160, 160), VideoShape(16, 320, 320), 20, 200
-"""Looking at a video and signing it is as much work for one of few steps, and slows the model where cores are two."""
+"""The tax is of videos of several seconds; what a server does for one beside its steps is as much for a short one."""
 
 
 def load() -> dict[str, Measurement]:
