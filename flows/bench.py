@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 PAGE = Path("docs/benchmarks.md")
 
 BENCHMARKS: dict[str, str] = {
+    "ablations": "flows.ablation_bench:ablations",
     "attention": "flows.training_bench:attention",
     "autoencoder": "flows.autoencoder_bench:autoencoder",
     "changes": "flows.change_bench:changes",

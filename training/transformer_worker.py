@@ -122,13 +122,15 @@ class Trainer:
         """The velocity loss of this rank's rows of the global batch."""
         generator = torch.Generator().manual_seed(self.config.schedule.seed * 1_000_003 + step)
         total, rows = len(batch) * self.world_size, slice(self.rank, None, self.world_size)
-        shape = batch.mean.shape[1:]
+        cut = middle_square if self.config.square_crops else nn.Identity()
+        mean, logvar = cut(batch.mean), cut(batch.logvar)
+        shape = mean.shape[1:]
         posterior_noise = torch.randn(total, *shape, generator=generator)[rows]
         noise = torch.randn(total, *shape, generator=generator)[rows]
         levels = draw_levels(total, shape[1], self.config.patterns, generator, shift=self.config.sigma_shift)
         sigma, is_noisy = levels.sigma[rows], levels.is_noisy[rows]
         has_text = (torch.rand(total, generator=generator) >= self.config.text_dropout)[rows]
-        x0 = self.autoencoder.normalise(batch.mean + posterior_noise * torch.exp(0.5 * batch.logvar))
+        x0 = self.autoencoder.normalise(mean + posterior_noise * torch.exp(0.5 * logvar))
         with autocast(x0.device):
             predicted = self.model(
                 add_noise(x0, noise, sigma), sigma, batch.prompt_states, batch.prompt_mask & has_text[:, None]
@@ -170,6 +172,14 @@ def decays(config: TransformerTraining) -> dict[str, Decay]:
 def track_name(width: float) -> str:
     """The name in a checkpoint of the average of a width."""
     return f"ema-{width:g}"
+
+
+def middle_square(latents: Tensor) -> Tensor:
+    """The middle of latents `B C T H W`, as wide as high."""
+    height, width = latents.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return latents[..., top : top + side, left : left + side]
 
 
 def loader_config(config: TransformerTraining) -> LoaderConfig:

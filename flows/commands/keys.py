@@ -35,7 +35,9 @@ class KeysFlags(Flags):
     )
     database_url: str | None = Field(default=None, description="its job database, when it is not the workspace's own")
     owner: str = Field(default="", max_length=64, description="keys of one owner see the same videos")
-    scopes: tuple[Scope, ...] = Field(default=SCOPES, min_length=1, description="read, write or both")
+    scopes: tuple[Scope, ...] = Field(
+        default=SCOPES, min_length=1, description="read, write, metrics, or several of them"
+    )
     days: float | None = Field(default=None, gt=0, description="how long the key lives; for ever when not given")
     quota: Quota = Field(default=Quota(), description="how much may be asked for with it")
 

@@ -1,6 +1,6 @@
 """Who calls: the API key of a request, what it may do, and whose videos it sees."""
 
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from fastapi import Request
 
@@ -8,14 +8,16 @@ from serving.api.browsers import READING, is_loopback, refuse_foreign_pages
 from serving.api.errors import ApiError
 from serving.config import ServeConfig
 from serving.store.admission import Quota
-from serving.store.keys import SCOPES, KeyTable
+from serving.store.keys import KeyTable, Scope
+
+METRICS_PATH = "/metrics"
 
 
 class Caller(NamedTuple):
     """Who calls; without keys everybody is the same nameless owner."""
 
     owner: str = ""
-    scopes: tuple[str, ...] = SCOPES
+    scopes: tuple[str, ...] = get_args(Scope)
     quota: Quota = Quota()
 
 
@@ -26,11 +28,17 @@ def caller_of(request: Request, config: ServeConfig, keys: KeyTable) -> Caller:
         ApiError: 401 without a live key where keys are needed, 403 when the key may not do this, or a web page asks.
     """
     caller = _authenticated(request, config, keys)
-    scope = "read" if request.method in READING else "write"
+    scope = _needed(request)
     if scope not in caller.scopes:
-        message = f"This API key lacks the scope {scope!r}, which {request.method} needs."
+        message = f"This API key lacks the scope {scope!r}, which this request needs."
         raise ApiError(403, message, code="insufficient_scope")
     return caller
+
+
+def _needed(request: Request) -> Scope:
+    if request.scope["path"] == METRICS_PATH:
+        return "metrics"
+    return "read" if request.method in READING else "write"
 
 
 def needs_keys(config: ServeConfig, keys: KeyTable) -> bool:

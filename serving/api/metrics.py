@@ -10,6 +10,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from starlette.responses import Response
 
+from serving.api.access import METRICS_PATH
 from serving.api.backend import UsesBackend
 from serving.store.load import Load, measure_load
 
@@ -18,9 +19,9 @@ RECENT_S = 900.0
 QUANTILES = (0.5, 0.99)
 
 
-@router.get("/metrics", response_class=Response)
+@router.get(METRICS_PATH, response_class=Response)
 def metrics(backend: UsesBackend) -> Response:
-    """How many jobs there are, how long they wait, and how long each part of making a video takes."""
+    """How many jobs everybody has, how long they wait, and how long each part of making a video takes."""
     registry = CollectorRegistry()
     registry.register(_Collector(measure_load(backend.jobs.database, time.time(), RECENT_S)))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -12,8 +12,9 @@ from serving.store.admission import Quota
 from serving.store.database import Database
 from serving.store.tables import ApiKey
 
-Scope: TypeAlias = Literal["read", "write"]
+Scope: TypeAlias = Literal["read", "write", "metrics"]
 SCOPES: tuple[Scope, ...] = ("read", "write")
+"""What a key may do unless it is made otherwise; metrics tell of everybody's jobs, so they are the operator's alone."""
 PREFIX = "sk-skyloom-"
 _ANY = select(ApiKey.id).limit(1)
 

@@ -57,6 +57,14 @@ def test_scopes_limit_what_a_key_may_do(client: TestClient, worker: Worker, keys
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "insufficient_scope")
 
 
+def test_what_everybody_does_is_told_to_a_key_made_for_it_alone(client: TestClient, keys: KeyTable) -> None:
+    usual, scraper = keys.create("usual"), keys.create("scraper", scopes=("metrics",))
+    refused = client.get("/metrics", headers=bearer(usual))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "insufficient_scope")
+    assert "skyloom_jobs" in client.get("/metrics", headers=bearer(scraper)).text
+    assert client.get("/v1/videos", headers=bearer(scraper)).status_code == 403
+
+
 def test_quotas_hold_and_make_no_row(client: TestClient, worker: Worker, keys: KeyTable, jobs: JobTable) -> None:
     few = keys.create("few", quota=Quota(max_active=2))
     replies = [client.post("/v1/videos", json=A_VIDEO, headers=bearer(few)) for _ in range(5)]

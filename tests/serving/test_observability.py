@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 from fastapi.testclient import TestClient
@@ -19,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving import tracing
 from serving.config import ServeConfig
 from serving.store.database import Database
-from serving.store.keys import KeyTable
+from serving.store.keys import KeyTable, Scope
 from serving.store.webhooks import WebhookTable
 from serving.worker import Worker
 
@@ -116,7 +117,8 @@ def test_no_secret_is_in_logs_metrics_or_traces(
     """S7: neither a key that lives, nor one that is wrong, nor what signs webhooks."""
     caplog.set_level(logging.DEBUG)
     database = Database(config.database_url)
-    live, webhooks = KeyTable(database).create("live"), WebhookTable(database)
+    live = KeyTable(database).create("live", scopes=get_args(Scope))
+    webhooks = WebhookTable(database)
     endpoint = webhooks.create(live.key.owner, name="n", url="https://a.org/", event_types=["video.completed"])
     secrets = [live.secret, endpoint.secret, "sk-skyloom-a-wrong-one"]
     for secret in (secrets[0], secrets[2]):
