@@ -28,10 +28,9 @@ from model.streaming import StreamingDecoder, decoded, encoded
 from model.tasks import Generate
 from model.text import EMBEDDED, TextEncoder, load_text_encoder, pad_states
 from model.transformer import SpacetimeTransformer
-from model.weights import weights_digest
+from model.weights import FACTS_FILE, weights_digest
 from model.windows import grouped
 
-FACTS_FILE = "skyloom.json"
 DEFAULT_WINDOW_FRAMES = 16
 
 

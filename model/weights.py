@@ -8,6 +8,9 @@ from model.errors import CheckpointError
 STARTER = Path(__file__).with_name("starter")
 """The weights that come with Skyloom: what is used where no model was trained yet."""
 
+FACTS_FILE = "skyloom.json"
+"""Of a pipeline's folder: what its weights are, and how they are to be sampled."""
+
 STARTER_NAME = "starter"
 """How settings and commands name these weights."""
 
@@ -17,6 +20,11 @@ WEIGHT_PATTERNS = ("*.safetensors", "config.json", "model_index.json", "tokenize
 def pipeline_folder(name: str) -> Path:
     """The folder that a setting means: a path, or `starter` for the weights that come with Skyloom."""
     return STARTER if name == STARTER_NAME else Path(name)
+
+
+def has_starter() -> bool:
+    """Whether any weights came with Skyloom."""
+    return (STARTER / FACTS_FILE).is_file()
 
 
 def absolute_name(name: str) -> str:

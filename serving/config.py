@@ -44,6 +44,9 @@ class ServeOptions(Config):
     alias_poll_s: float = Field(default=2.0, gt=0, description="how often a replica checks whether the alias moved")
     max_queued_jobs: int = Field(default=1000, ge=1, description="jobs waiting at once before new ones get 429")
     max_body_bytes: int = Field(default=32 * 2**20, ge=1024, description="largest request body, refused before parsing")
+    max_upload_bytes: int = Field(
+        default=2**31, ge=1, description="frames of uploads that are kept for one owner before new ones get 429"
+    )
     body_timeout_s: float = Field(
         default=20.0, gt=0, description="how long a request body may take, beside a second for each 16 KiB of it"
     )

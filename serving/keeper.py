@@ -45,17 +45,19 @@ class LeaseKeeper:
 
     def __contains__(self, lease: Lease) -> bool:
         """Whether this is held."""
-        return lease.job.id in self._leases
+        held = self._leases.get(lease.job.id)
+        return held is not None and held.fence == lease.fence
 
     def hold(self, leases: Sequence[Lease]) -> None:
         """Renews these too from now on."""
         self._leases |= {lease.job.id: lease for lease in leases}
 
     def let_go(self, leases: Iterable[Lease]) -> None:
-        """Renews these no more."""
+        """Renews these no more; a later attempt at the same job, which this worker may have too, is held on."""
         for lease in leases:
-            self._leases.pop(lease.job.id, None)
-            self._percent.pop(lease.job.id, None)
+            if lease in self:
+                self._leases.pop(lease.job.id, None)
+                self._percent.pop(lease.job.id, None)
 
     def report(self, leases: Sequence[Lease], percent: int) -> None:
         """Has it written down soon how far these jobs are, as far as they are held: of a batch some may have failed."""

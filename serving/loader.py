@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from model.errors import CheckpointError, RegistryError
-from model.pipeline import FACTS_FILE, PipelineFacts, SkyloomPipeline
+from model.pipeline import PipelineFacts, SkyloomPipeline
 from model.shapes import Compression
+from model.weights import FACTS_FILE
 from serving.engine import LoadedModel
 from serving.limits import ModelFacts
 from serving.registry import RegisteredModel

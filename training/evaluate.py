@@ -14,10 +14,10 @@ from data.video import read_frames, write_mp4
 from data.workspace import Workspace
 from data.worlds.captions import Attributes, heldout_prompts
 from model.config import digest_of
-from model.pipeline import FACTS_FILE, SkyloomPipeline
+from model.pipeline import SkyloomPipeline
 from model.runner import finish
 from model.shapes import VideoShape
-from model.weights import STARTER
+from model.weights import STARTER, has_starter
 from training.clips import kept_rows
 from training.config import EvaluationConfig
 from training.judge import Drawn, Judge
@@ -145,7 +145,7 @@ def write_samples(
 
 def beside_starter(config: EvaluationConfig, workspace: Workspace, samples: list[dict[str, str]]) -> None:
     """What the weights that come with Skyloom make of the first prompts, put to the samples, where there are any."""
-    if not (STARTER / FACTS_FILE).is_file() or not config.num_starter_samples:
+    if not has_starter() or not config.num_starter_samples:
         return
     starter = SkyloomPipeline.from_pretrained(STARTER)
     shape = VideoShape.parse(starter.facts.trained_buckets[0])

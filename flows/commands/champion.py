@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from data.workspace import Workspace
+from flows.commands.served_run import falls_back, has_registry, served_run
 from flows.home import workspace
 from flows.recipes import remembered
 from model.errors import RegistryError
-from model.pipeline import FACTS_FILE
 from model.weights import STARTER
 from serving.engine import LoadedModel
 from serving.loader import load_model
@@ -36,29 +36,17 @@ def served_place(folder: Path | None) -> Workspace:
     Raises:
         RegistryError: there is neither a run nor a starter.
     """
+    place = served_run(folder)
     if falls_back(folder):
-        place = workspace(None, "starter-served")
         register_starter(model_name(place), STARTER, place)
-        return place
-    place = workspace(folder, "demo")
     require_registry(place)
     return place
-
-
-def falls_back(folder: Path | None) -> bool:
-    """Whether the starter is taken, since no run was named and none lies where the demo would."""
-    return folder is None and not has_registry(workspace(None, "demo")) and (STARTER / FACTS_FILE).is_file()
 
 
 def model_name(place: Workspace) -> str:
     """The name under which the run registered its model."""
     recipe = remembered(place)
     return recipe.registry.name if recipe else RegistryConfig().name
-
-
-def has_registry(place: Workspace) -> bool:
-    """Whether a run registered anything there; MLflow itself would make an empty database on looking."""
-    return (place.mlflow / "mlflow.db").exists()
 
 
 def require_registry(place: Workspace) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.commands.flags import Flags, read_flags
-from flows.home import workspace
+from flows.commands.served_run import served_run
 from model.errors import ConfigError
 from serving.config import ServeConfig
 from serving.store.admission import Quota
@@ -31,7 +31,7 @@ class KeysFlags(Flags):
     action: CliPositionalArg[str] = Field(default="list", description="create, list or revoke")
     subject: CliPositionalArg[str] = Field(default="", description="the new key's name, or the id of the one to revoke")
     workspace: Path | None = Field(
-        default=None, description="the run whose server it is; artifacts/demo when not given"
+        default=None, description="the run whose server it is; when not given, the one that `skyloom serve` serves"
     )
     database_url: str | None = Field(default=None, description="its job database, when it is not the workspace's own")
     owner: str = Field(default="", max_length=64, description="keys of one owner see the same videos")
@@ -71,7 +71,7 @@ def keys(name: str, arguments: list[str]) -> None:
 def _address(flags: KeysFlags) -> str:
     if flags.database_url:
         return flags.database_url
-    place = workspace(flags.workspace, "demo")
+    place = served_run(flags.workspace)
     return ServeConfig.of_run(place.root, tracking_uri=place.tracking_uri).database_url
 
 

@@ -23,6 +23,7 @@ from serving.trust.certificates import identity_of
 from serving.trust.courier import Courier
 
 router = APIRouter()
+COURIER_THREADS = 4  # so many owners can be told of something at once
 
 
 def create_app(config: ServeConfig) -> FastAPI:
@@ -47,7 +48,8 @@ async def _background(app: FastAPI) -> AsyncIterator[None]:
     config, database = backend.config, backend.jobs.database
     tickers = [Ticker(Janitor(config, database).tick, config.sweep_every_s)]
     if config.webhook_hosts:
-        tickers.append(Ticker(Courier(config, database).run_one, config.webhook_poll_s))
+        courier = Courier(config, database)
+        tickers += [Ticker(courier.run_one, config.webhook_poll_s) for _ in range(COURIER_THREADS)]
     for ticker in tickers:
         ticker.start()
     yield

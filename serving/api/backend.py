@@ -17,7 +17,7 @@ from serving.api.intake import Intake
 from serving.api.schema import Outlook
 from serving.config import ServeConfig
 from serving.limits import ModelFacts
-from serving.store.admission import Admission, AdmissionError
+from serving.store.admission import FIRST_GUESS_S, Admission, AdmissionError
 from serving.store.characters import CharacterTable
 from serving.store.database import Database
 from serving.store.events import EventTable
@@ -25,7 +25,7 @@ from serving.store.jobs import IdempotencyConflictError, JobTable, NewJob
 from serving.store.keys import KeyTable
 from serving.store.served import ServedTable
 from serving.store.storage import VideoStorage
-from serving.store.tables import Character, Job, ModelVersion, ServedModel
+from serving.store.tables import PICTURE_PREFIX, Character, Job, ModelVersion, ServedModel
 from serving.store.webhooks import WebhookTable
 from serving.tracing import current_parent
 from serving.trust.guards import MODERATION_UNAVAILABLE, GuardAwayError
@@ -35,7 +35,6 @@ from serving.trust.moderation import ModerationError, Moderator
 LONGEST_KEY, LONGEST_ID = 255, 64
 BEARER = HTTPBearer(auto_error=False, description="An API key, where the server has any")
 POLL_MS = (250, 10_000)
-FIRST_GUESS_S = 5.0  # how long a video takes, before the first was made
 
 
 def is_id(text: str) -> bool:
@@ -62,7 +61,7 @@ class Backend(NamedTuple):
     def of(cls, config: ServeConfig) -> "Backend":
         """The parts that a configuration names."""
         database = Database(config.database_url)
-        storage, intake = VideoStorage(config.storage), Intake(config.uploads)
+        storage, intake = VideoStorage(config.storage), Intake(config.uploads, config.max_upload_bytes)
         return cls(
             config,
             JobTable(database),
@@ -88,13 +87,28 @@ class Backend(NamedTuple):
             raise ApiError(404, message, code="not_found", param="character_id")
         return found
 
+    def appearance(self, character_id: str) -> Character:
+        """As `character`, for a video: its frames will be there even if it is deleted meanwhile.
+
+        Raises:
+            ApiError: 404 when there is none, or its frames are gone.
+        """
+        found = self.character(character_id)
+        try:
+            self.intake.keep(found.upload)
+        except FileNotFoundError as error:
+            message = f"The frames of the character {character_id[:80]!r} are gone; make it again."
+            raise ApiError(404, message, code="not_found", param="characters") from error
+        return found
+
     def job(self, video_id: str) -> Job:
-        """The caller's job of that id.
+        """The caller's video of that id.
 
         Raises:
             ApiError: 404 when it never was, is deleted or another's.
         """
-        job = self.jobs.get(video_id, self.caller.owner) if is_id(video_id) else None
+        is_video = is_id(video_id) and not video_id.startswith(PICTURE_PREFIX)
+        job = self.jobs.get(video_id, self.caller.owner) if is_video else None
         if job is None:
             raise not_found(video_id)
         return job
@@ -183,7 +197,7 @@ class Backend(NamedTuple):
         cards = [card["prompt"] for card in operation.get("cards", ())]
         try:
             others = [operation.get(name) or "" for name in ("second_prompt", "source_prompt")]
-            self.moderator.check_texts([new.prompt, *others, *cards])  # what is to be avoided may be named
+            self.moderator.check_texts([new.prompt, *others, *cards, _sought(new)])
         except ModerationError as error:
             raise invalid(str(error), param="prompt", code=MODERATION_BLOCKED) from error
         except GuardAwayError as error:
@@ -199,6 +213,11 @@ class Backend(NamedTuple):
         if job.status == "in_progress":
             return Outlook(0, each_s * (100 - job.progress) / 100)
         return Outlook(num_before, each_s * (1 + num_before) / self.config.num_model_replicas)
+
+
+def _sought(new: NewJob) -> str:
+    """The negative prompt where the video is led towards it; elsewhere what is to be avoided may be named."""
+    return new.settings["negative_prompt"] if new.settings["guidance_scale"] < 1 else ""
 
 
 def advise_polling(response: Response, outlook: Outlook | None) -> None:

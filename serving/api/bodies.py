@@ -11,6 +11,14 @@ MOST_WAITED_FOR = 128
 """Under Serve a request that waits for its body costs some 300 KiB; one more than these, and the oldest must go."""
 
 
+MOST_IN_HAND = 16
+"""Bodies of the largest size that may be in memory at once, whole or not."""
+
+
+class TooManyBodiesError(Exception):
+    """So much of others' bodies is in memory that no more is taken."""
+
+
 class BodyTooLargeError(Exception):
     """A request body grew past its limit while it was read."""
 
@@ -26,6 +34,7 @@ class BodyLimits:
         self.max_bytes = max_bytes
         self.timeout_s = timeout_s
         self._waiting: dict[Body, None] = {}
+        self._num_bytes = 0
 
     def begin_waiting(self, body: "Body") -> None:
         """Notes a body whose next piece is not there yet; gives up the oldest when there are too many."""
@@ -36,8 +45,18 @@ class BodyLimits:
             oldest.give_up()
 
     def end(self, body: "Body") -> None:
-        """Forgets a body: it is whole, or its request has ended."""
+        """Waits no more for a body: it is whole, or its request has ended."""
         self._waiting.pop(body, None)
+
+    def take(self, num_bytes: int) -> None:
+        """Counts what has come, or with a negative number what is out of memory again.
+
+        Raises:
+            TooManyBodiesError: that is more than there may be.
+        """
+        self._num_bytes += num_bytes
+        if num_bytes > 0 and self._num_bytes > MOST_IN_HAND * self.max_bytes:
+            raise TooManyBodiesError
 
 
 class Body:
@@ -57,17 +76,25 @@ class Body:
         Raises:
             BodyTooLargeError: more than the limit has come: a chunked body declares no length.
             BodyTooSlowError: it takes longer than its size excuses, or too many others wait as well.
+            TooManyBodiesError: too much of others' is in memory.
         """
         if self._is_whole:  # what may still come is that the client leaves, and for that there is no hurry
             return await self._receive()
         message = await self._next_piece()
-        self._num_bytes += len(message.get("body", b""))
+        num_bytes = len(message.get("body", b""))
+        self._num_bytes += num_bytes
+        self._limits.take(num_bytes)
         if self._num_bytes > self._limits.max_bytes:
             raise BodyTooLargeError
         self._is_whole = not message.get("more_body", False)
         if self._is_whole:
             self._limits.end(self)
         return message
+
+    def end(self) -> None:
+        """Its request has ended, and nobody needs it."""
+        self._limits.end(self)
+        self._limits.take(-self._num_bytes)
 
     def give_up(self) -> None:
         """Ends the wait for the next piece."""

@@ -43,6 +43,9 @@ def refuse_foreign_pages(request: Request, *, on_loopback: bool) -> None:
 
 def _is_of_another_site(request: Request) -> bool:
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+    try:
+        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+            return True
+    except ValueError:  # no address, so not ours
         return True
     return request.headers.get("sec-fetch-site") in _FOREIGN_SITES

@@ -13,7 +13,7 @@ from serving.api.backend import Backend, UsesBackend
 from serving.api.documented import takes
 from serving.api.errors import ApiError
 from serving.api.forms import read_fields
-from serving.api.materials import take_video
+from serving.api.materials import UPLOADS_AT_ONCE, take_video
 from serving.api.operations import Input
 from serving.api.paging import PageEnds, UsesCursor, cut
 from serving.api.schema import Text, parse
@@ -70,7 +70,8 @@ async def create_character(request: Request, backend: UsesBackend) -> CharacterC
     wanted = parse(CreateCharacter, fields)
     facts = await backend.facts_soon()
     clip = await take_video(video, "video", backend, facts)
-    kept = await run_in_threadpool(_keep, wanted.name, clip, backend, facts)
+    async with UPLOADS_AT_ONCE:
+        kept = await run_in_threadpool(_keep, wanted.name, clip, backend, facts)
     return CharacterCard.of(kept, backend.config.retention_s)
 
 
@@ -103,7 +104,8 @@ def _keep(name: str, clip: Input, backend: Backend, facts: ModelFacts) -> Charac
     path = backend.storage.path(backend.job(clip.job or ""), "video")
     if not path.is_file():
         raise ApiError(404, f"The video {clip.job} is no longer stored.", code="content_not_found", param="video")
+    owner, most = backend.caller.owner, clip.shape.num_frames
     material = backend.intake.take(
-        path.read_bytes(), "video", [clip.shape], fps=facts.fps, max_frames=clip.shape.num_frames, param="video"
+        path.read_bytes(), "video", [clip.shape], fps=facts.fps, max_frames=most, param="video", owner=owner
     )
-    return backend.characters.create(name, material.name, material.shape, backend.caller.owner)
+    return backend.characters.create(name, material.name, material.shape, owner)

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from model.errors import SkyloomError
+from serving.store.admission import TooManyError
 from serving.store.trouble import NO_SPACE
 
 _CODES = {
@@ -85,6 +86,7 @@ def from_validation(error: ValidationError) -> ApiError:
 def install_handlers(app: FastAPI) -> None:
     """Makes each of FastAPI's own error replies an envelope."""
     app.add_exception_handler(ApiError, _on_api_error)
+    app.add_exception_handler(TooManyError, _on_too_many)
     app.add_exception_handler(RequestValidationError, _on_request_validation)
     app.add_exception_handler(HTTPException, _on_http_exception)
 
@@ -107,6 +109,10 @@ def _on_api_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
     body = envelope(error.status, error.message, code=error.code, param=error.param)
     return JSONResponse(body, status_code=error.status, headers=error.headers)
+
+
+def _on_too_many(request: Request, error: Exception) -> JSONResponse:
+    return _on_api_error(request, invalid(str(error), param=None, code="too_many"))
 
 
 def _on_request_validation(request: Request, error: Exception) -> JSONResponse:

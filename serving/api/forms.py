@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from serving.api.errors import ApiError, invalid
 
-_MAX_FIELDS = 64
+_MAX_FIELDS = 256  # a storyboard of 32 cards in bracket keys, with room
 _MAX_FILES = 4
 _MAX_DEPTH = 8
 _KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")

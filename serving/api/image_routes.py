@@ -18,11 +18,13 @@ from serving.api.forms import read_fields
 from serving.api.operations import Asked, CreateImage
 from serving.api.schema import parse
 from serving.store.tables import Job
+from serving.store.trouble import NO_SPACE
 from serving.trust.guards import MODERATION_UNAVAILABLE
 from serving.trust.moderation import CODE as MODERATION_BLOCKED
 
 router = APIRouter(prefix="/v1/images")
 LOOK_EVERY_S = 0.05
+_STATUSES = {MODERATION_BLOCKED: 400, MODERATION_UNAVAILABLE: 503, NO_SPACE: 507}
 
 
 class ImageRequest(CreateImage):
@@ -81,14 +83,23 @@ async def _picture(job: Job, backend: Backend) -> bytes:
     """
     deadline = time.monotonic() + backend.config.image_timeout_s
     while time.monotonic() < deadline:
-        found = await run_in_threadpool(backend.job, job.id)
-        if found.status == "failed":
-            status = {MODERATION_BLOCKED: 400, MODERATION_UNAVAILABLE: 503}.get(found.error_code or "", 500)
-            raise ApiError(status, found.error_message or "The picture failed.", code=found.error_code)
+        found = await run_in_threadpool(backend.jobs.get, job.id)
+        if found is None or found.status == "failed":
+            raise _failure(found)
         if found.status == "completed":
             return await run_in_threadpool(backend.storage.path(found, "thumbnail").read_bytes)
         await asyncio.sleep(LOOK_EVERY_S)
     raise ApiError(503, "The picture was not ready in time; try again.", code="timeout", headers={"retry-after": "10"})
+
+
+def _failure(job: Job | None) -> ApiError:
+    """What a client is told of a picture that failed, or whose job somebody cleared away."""
+    if job is None:
+        return ApiError(503, "The picture is gone; try again.", code="server_error", headers={"retry-after": "10"})
+    status = _STATUSES.get(job.error_code or "", 500)
+    # another try would cost as much and end the same, unless what failed may be back by then
+    headers = {"retry-after": "10"} if status == 503 else {"x-should-retry": "false"}
+    return ApiError(status, job.error_message or "The picture failed.", code=job.error_code, headers=headers)
 
 
 def _forget(job: Job, backend: Backend) -> None:

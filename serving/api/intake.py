@@ -5,6 +5,7 @@ What is kept is frames in the model's own size and rate, so that no replica ever
 
 import base64
 import hashlib
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from data.atomic import sync
 from data.config import MediaLimits
 from data.sandbox import Sandbox
 from model.config import digest_of
@@ -35,8 +37,10 @@ class Material(NamedTuple):
 class Intake:
     """The uploads below one folder. Frames appear whole or not at all; the same upload is kept once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, max_owner_bytes: int = 2**31) -> None:
+        """Opens a folder; whoever has so many bytes of frames in it is told to wait until the janitor came."""
         self._folder = folder
+        self._max_owner_bytes = max_owner_bytes
         self._lock = threading.Lock()
         self._sandbox: Sandbox | None = None
 
@@ -49,23 +53,40 @@ class Intake:
         fps: float,
         max_frames: int,
         param: str,
+        owner: str,
     ) -> Material:
         """The frames of an upload in the shape of nearest aspect.
 
         Raises:
-            ApiError: 400 when it is no video (or picture), is damaged, or breaks a limit.
+            ApiError: 400 when it is no video (or picture), is damaged, or breaks a limit; 429 when the owner has as
+                many as may be kept.
         """
         if kind_of(content) != kind:
             message = f"'{param}' is no {kind} that this server reads; send {_formats(kind)}."
             raise invalid(message, param=param, code="invalid_file")
         asked = {"kind": kind, "shapes": [list(shape) for shape in shapes], "fps": fps, "max_frames": max_frames}
-        name = _name_of(content, asked)
-        path = self._path(name)
-        if path.exists():
-            path.touch()  # in use again: the janitor takes what is old and belongs to no job
-        else:
-            self._decode(content, asked, path, param)
+        name = _name_of(content, asked, owner)
+        try:
+            self.keep(name)
+            return Material(name, self._shape(name))
+        except (FileNotFoundError, EOFError, ValueError):  # not there, or cut short by a power cut
+            self._check_room(owner)
+            self._decode(content, asked, self._path(name), param)
         return Material(name, self._shape(name))
+
+    def keep(self, name: str) -> None:
+        """Marks an upload as in use: the janitor takes what is old and belongs to no job.
+
+        Raises:
+            FileNotFoundError: it is gone.
+        """
+        os.utime(self._path(name))
+
+    def _check_room(self, owner: str) -> None:
+        num_bytes = sum(path.stat().st_size for path in self._folder.glob(f"*.{_mark_of(owner)}.npy"))
+        if num_bytes >= self._max_owner_bytes:
+            message = "Too many uploads are kept for this API key; those that no video needs go within the hour."
+            raise ApiError(429, message, code="quota_exceeded", headers={"retry-after": "120"})
 
     def frames(self, name: str) -> np.ndarray:
         """The frames of a kept upload, uint8 `T H W C` (a picture: `H W C`)."""
@@ -89,7 +110,9 @@ class Intake:
                 said = reply.replace(str(source), "the file").replace(source.name, "the file")  # no path leaves us
                 message = f"'{param}' cannot be used: {said}"
                 raise invalid(message, param=param, code="invalid_file")
+            sync(out)  # before a job that names it is promised
             out.replace(path)
+            sync(self._folder)
         finally:
             source.unlink(missing_ok=True)
             out.unlink(missing_ok=True)
@@ -116,10 +139,17 @@ def file_digest(name: str) -> str:
     return name if "." not in name else base64.urlsafe_b64decode(name.partition(".")[0] + "=").hex()
 
 
-def _name_of(content: bytes, asked: dict[str, object]) -> str:
-    """Of the file and of what was made of it; 60 characters, for the tables hold 64."""
+def _name_of(content: bytes, asked: dict[str, object], owner: str) -> str:
+    """Of the file, of what was made of it, and whose it is; 61 characters, for the tables hold 64.
+
+    Owners share no upload: how fast one is taken would tell whether another has it.
+    """
     digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
-    return f"{digest}.{digest_of(asked)[:16]}"
+    return f"{digest}.{digest_of(asked)[:8]}.{_mark_of(owner)}"
+
+
+def _mark_of(owner: str) -> str:
+    return hashlib.sha256(owner.encode()).hexdigest()[:8]
 
 
 def kind_of(content: bytes) -> Kind:

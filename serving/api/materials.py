@@ -6,20 +6,21 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from model.shapes import VideoShape
 from serving.api.backend import Backend
 from serving.api.errors import ApiError, invalid
+from serving.api.intake import Kind
 from serving.api.operations import Input, Scene
 from serving.limits import ModelFacts, num_frames_of
 from serving.store.tables import Job
 
 DATA_URL = "data:"
 UPLOADS_AT_ONCE = CapacityLimiter(2)
-"""Uploads have threads of their own: they are decoded one after the other, and those that wait hold up nobody else."""
+"""Uploads are read and decoded one after the other; those that wait hold no thread, and no copy of their file."""
 
 
 async def model_of(fields: Mapping[str, Any], roles: Sequence[str], backend: Backend) -> object:
@@ -42,7 +43,7 @@ async def take_video(
     given = _given(fields, name)
     if isinstance(given, UploadFile) or "video_url" in given:
         shapes = [like.shape] if like else [VideoShape.parse(bucket) for bucket in facts.trained_buckets]
-        return await _uploaded(await _content(given, "video_url", name), "video", name, backend, facts, shapes)
+        return await _uploaded(given, "video", name, backend, facts, shapes)
     return _finished(await run_in_threadpool(backend.job, _id_of(given, name)), facts, name)
 
 
@@ -54,8 +55,7 @@ async def take_image(
     Raises:
         ApiError: 400 when it is no picture, or is said by an address that would have to be fetched.
     """
-    content = await _content(_given(fields, name), "image_url", name)
-    return await _uploaded(content, "image", name, backend, facts, [shape])
+    return await _uploaded(_given(fields, name), "image", name, backend, facts, [shape])
 
 
 async def take_card(card: Scene, index: int, backend: Backend, facts: ModelFacts, shape: VideoShape) -> Input | None:
@@ -74,11 +74,18 @@ async def take_card(card: Scene, index: int, backend: Backend, facts: ModelFacts
 
 
 async def _uploaded(
-    content: bytes, kind: Any, name: str, backend: Backend, facts: ModelFacts, shapes: list[VideoShape]
+    given: UploadFile | Mapping[str, Any],
+    kind: Kind,
+    name: str,
+    backend: Backend,
+    facts: ModelFacts,
+    shapes: list[VideoShape],
 ) -> Input:
     most = backend.config.max_video_px // max(shape.height * shape.width for shape in shapes)
-    take = partial(backend.intake.take, content, kind, shapes, fps=facts.fps, max_frames=most, param=name)
-    material = await to_thread.run_sync(take, limiter=UPLOADS_AT_ONCE)
+    take = partial(backend.intake.take, fps=facts.fps, max_frames=most, param=name, owner=backend.caller.owner)
+    async with UPLOADS_AT_ONCE:
+        content = await _content(given, f"{kind}_url", name)
+        material = await run_in_threadpool(take, content, kind, shapes)
     return Input(shape=material.shape, upload=material.name)
 
 

@@ -7,7 +7,14 @@ import secrets
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.api.bodies import SLOWEST_BYTES_PER_S, Body, BodyLimits, BodyTooLargeError, BodyTooSlowError
+from serving.api.bodies import (
+    SLOWEST_BYTES_PER_S,
+    Body,
+    BodyLimits,
+    BodyTooLargeError,
+    BodyTooSlowError,
+    TooManyBodiesError,
+)
 from serving.api.errors import envelope, envelope_for_status
 from serving.store.trouble import is_full, is_out_of_reach
 from serving.tracing import PARENT, context_of, tracer
@@ -26,6 +33,7 @@ SECURITY_HEADERS = {
 
 BROKEN = "The server had an error while processing your request. Report the x-request-id."
 OUT_OF_REACH = "The server's database does not answer at the moment; try again in a few seconds."
+BUSY = "The server has as many uploads in hand as it can hold; try again in a few seconds."
 NO_SPACE_LEFT = "The server has no space left; nothing of this request was kept. Try again later."
 
 
@@ -58,11 +66,13 @@ class Guard:
             await reply.fail(413, self._too_large())
         except BodyTooSlowError:
             await reply.fail(408, self._too_slow())
+        except TooManyBodiesError:
+            await reply.fail(503, BUSY)
         except Exception as error:
             _log.exception("request %s failed: %s %s", reply.request_id, scope["method"], scope["path"])
             await reply.fail(*_trouble(error))
         finally:
-            self._limits.end(body)
+            body.end()
 
     def _too_large(self) -> str:
         return f"The request body is larger than {self._limits.max_bytes} bytes or its length is not a number."

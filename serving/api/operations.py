@@ -204,7 +204,7 @@ def seeded(plan: Callable[[Asking, Asked], NewJob], request: Asking, asked: Aske
     first = plan(request, asked)
     made = []
     for index in range(number):
-        new = plan(request.model_copy(update={"seed": (first.settings["seed"] + index) % 2**31}), asked)
+        new = plan(request.model_copy(update={"seed": (first.settings["seed"] + index) % 2**63}), asked)
         # a retry without key must find the jobs whatever seeds were drawn for them
         fingerprint = digest_of([first.fingerprint, number, index])
         key = None if asked.idempotency_key is None else digest_of([asked.idempotency_key, index])

@@ -21,7 +21,10 @@ def _without_nul(value: str) -> str:
 
 def _number_as_text(value: Any) -> Any:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{value:.6g}" if is_number else value
+    try:
+        return f"{value:.6g}" if is_number else value
+    except OverflowError as error:  # JSON bounds no integer
+        raise ValueError("the number is too large") from error
 
 
 def _as_list(value: Any) -> Any:

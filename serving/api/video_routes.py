@@ -145,7 +145,7 @@ async def _creation(fields: dict[str, Any], backend: Backend, retry: Retry) -> t
     inputs: dict[str, Input] = {}
     asked = _asked(facts, inputs, backend, retry)
     if wanted.characters:
-        found = await run_in_threadpool(backend.character, wanted.characters[0])
+        found = await run_in_threadpool(backend.appearance, wanted.characters[0])
         inputs["character"] = Input(VideoShape(found.num_frames, found.height, found.width), upload=found.upload)
     if image:
         shape = asked.shape(wanted.asked_seconds(facts.fps), wanted.asked_size)

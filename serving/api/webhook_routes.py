@@ -1,9 +1,11 @@
 """Routes of webhook endpoints, as the SDK's `client.webhooks` speaks them."""
 
 import time
+from functools import partial
 from typing import Annotated, Literal
 
 import httpx
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,6 +22,9 @@ from serving.trust.courier import send
 from serving.trust.outgoing import ForbiddenAddressError, check_url
 
 router = APIRouter(prefix="/v1")
+TESTS_AT_ONCE = CapacityLimiter(4)
+"""Tests have threads of their own: who answers slowly keeps no other request waiting."""
+
 Name = Annotated[Text, Field(min_length=1, max_length=256)]
 EventTypes = Annotated[tuple[Announced, ...], Field(min_length=1)]
 
@@ -158,7 +163,9 @@ async def update_endpoint(endpoint_id: str, request: Request, backend: UsesBacke
     if "event_types" in changes:
         changes["event_types"] = list(changes["event_types"])
     endpoint = await run_in_threadpool(_endpoint, endpoint_id, backend)
-    return EndpointCard.of(await run_in_threadpool(lambda: backend.webhooks.update(endpoint, **changes)))
+    return EndpointCard.of(
+        _still(await run_in_threadpool(lambda: backend.webhooks.update(endpoint, **changes)), endpoint_id)
+    )
 
 
 @router.delete("/webhook_endpoints/{endpoint_id}")
@@ -175,7 +182,7 @@ async def rotate_secret(endpoint_id: str, request: Request, backend: UsesBackend
     keep_old = parse(RotateSecret, fields).keep_old_secret_active_for_24_hours
     endpoint = await run_in_threadpool(_endpoint, endpoint_id, backend)
     rotated = await run_in_threadpool(lambda: backend.webhooks.rotate(endpoint, keep_old=keep_old))
-    return EndpointCard.of(rotated, shows_secret=True)
+    return EndpointCard.of(_still(rotated, endpoint_id), shows_secret=True)
 
 
 @router.post("/webhook_endpoints/{endpoint_id}/test", openapi_extra=takes(TestEndpoint))
@@ -186,14 +193,19 @@ async def test_endpoint(endpoint_id: str, request: Request, backend: UsesBackend
     now = time.time()
     sample = delivery(endpoint, kind, "video_test", now)
     try:
-        status = await run_in_threadpool(send, endpoint, sample, backend.config, now)
+        call = partial(send, endpoint, sample, backend.config, now)
+        status = await to_thread.run_sync(call, limiter=TESTS_AT_ONCE)
     except (httpx.HTTPError, ForbiddenAddressError) as error:
         raise ApiError(400, "The endpoint did not answer.", code="endpoint_unreachable", param="url") from error
     return EndpointTested(webhook_endpoint_id=endpoint.id, event_type=kind, status_code=status)
 
 
 def _endpoint(endpoint_id: str, backend: Backend) -> WebhookEndpoint:
-    found = backend.webhooks.get(endpoint_id, backend.caller.owner)
+    return _still(backend.webhooks.get(endpoint_id, backend.caller.owner), endpoint_id)
+
+
+def _still(found: WebhookEndpoint | None, endpoint_id: str) -> WebhookEndpoint:
+    """The endpoint, if there is one still."""
     if found is None:
         message = f"Webhook endpoint with id {endpoint_id[:80]!r} not found."
         raise ApiError(404, message, code="not_found", param="webhook_endpoint_id")

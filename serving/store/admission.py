@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from pydantic import Field
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from model.config import Config
 from serving.store.driver import first_row
@@ -14,6 +14,23 @@ LONGEST_ADVICE_S = 120.0  # the SDK gives up at once when it is told to wait lon
 WAITING = select(func.count()).select_from(Job).where(Job.status == "queued", Job.deleted_s.is_(None))
 """How many jobs wait."""
 
+FIRST_GUESS_S = 5.0  # how long a video takes, before the first was made
+
+
+def _recent_s(num_recent: int = 8) -> Select[tuple[float | None]]:
+    recent = (
+        select((Job.completed_s - Job.started_s).label("duration_s"))
+        .where(Job.status == "completed")
+        .order_by(Job.sequence.desc())
+        .limit(num_recent)
+        .subquery()
+    )
+    return select(func.avg(recent.c.duration_s))
+
+
+RECENT_S = _recent_s()
+"""How long the last videos took, on the average."""
+
 
 class Quota(Config):
     """How much one owner may ask for; None means as much as there is."""
@@ -21,6 +38,10 @@ class Quota(Config):
     max_active: int | None = Field(default=None, ge=1, description="videos queued or being made at once")
     max_per_minute: int | None = Field(default=None, ge=1, description="videos asked for within a minute")
     max_compute_s_per_day: float | None = Field(default=None, gt=0, description="seconds of making within 24 hours")
+
+
+class TooManyError(Exception):
+    """One owner has as many of something as anybody may keep."""
 
 
 class AdmissionError(Exception):
@@ -77,8 +98,12 @@ def _check_compute(connection: Connection, owner: str, most: float | None, now: 
         return
     spent = func.sum(func.coalesce(Job.completed_s, Job.deleted_s, now) - Job.started_s)
     used = connection.scalar(select(spent).where(Job.owner == owner, Job.started_s > now - DAY_S)) or 0.0
+    # what waits will be made too: without it a key could ask for any number before the first is begun
+    num_waiting = _count(connection, Job.owner == owner, Job.status == "queued")
+    if num_waiting:
+        used += num_waiting * (connection.scalar(RECENT_S) or FIRST_GUESS_S)
     if used >= most:
-        message = f"This API key has used its {most:g} seconds of making within 24 hours."
+        message = f"This API key has used, or asked for, its {most:g} seconds of making within 24 hours."
         raise AdmissionError("quota_exceeded", message, LONGEST_ADVICE_S)
 
 

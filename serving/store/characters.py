@@ -4,11 +4,14 @@ import secrets
 import time
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from model.shapes import VideoShape
+from serving.store.admission import TooManyError
 from serving.store.database import Database
 from serving.store.tables import Character
+
+MOST_CHARACTERS = 1000  # of one owner
 
 
 class CharacterTable:
@@ -18,12 +21,19 @@ class CharacterTable:
         self._database = database
 
     def create(self, name: str, upload: str, shape: VideoShape, owner: str) -> Character:
-        """A new character."""
+        """A new character.
+
+        Raises:
+            TooManyError: the owner has as many as anybody may have.
+        """
         character = Character(
             id=f"char_{secrets.token_hex(16)}", name=name, owner=owner, created_s=time.time(), upload=upload,
             num_frames=shape.num_frames, height=shape.height, width=shape.width,
         )  # fmt: skip
+        mine = select(func.count()).select_from(Character).where(Character.owner == owner)
         with self._database.write() as session:
+            if (session.scalar(mine) or 0) >= MOST_CHARACTERS:
+                raise TooManyError(f"There are {MOST_CHARACTERS} characters already; delete one first.")
             session.add(character)
         return character
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from serving.store.database import Database
 from serving.store.driver import first_row
-from serving.store.tables import Delivery, Event, WebhookEndpoint
+from serving.store.tables import PICTURE_PREFIX, Delivery, Event, WebhookEndpoint
 
 EventType: TypeAlias = Literal[
     "video.queued", "video.in_progress", "video.progress", "video.completed", "video.failed", "video.deleted"
@@ -23,7 +23,7 @@ LAST: tuple[EventType, ...] = ("video.completed", "video.failed", "video.deleted
 def record(session: Session, job_id: str, owner: str, happened: EventType, *, now: float, progress: int = 0) -> None:
     """Adds an event to a transaction and, where the owner wants to be told of it, its deliveries."""
     add_event(session.connection(), job_id, owner, happened, now=now, progress=progress)
-    if happened not in ANNOUNCED:
+    if happened not in ANNOUNCED or job_id.startswith(PICTURE_PREFIX):
         return
     for endpoint in session.scalars(select(WebhookEndpoint).where(WebhookEndpoint.owner == owner)):
         if happened in endpoint.event_types:

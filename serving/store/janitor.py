@@ -29,6 +29,13 @@ YOUNG_S = 3600.0  # files appear before the row that names them
 UNSERVED_S = 3600.0  # how long another server may take to come back with a model that this one does not serve
 
 
+class Attempt(NamedTuple):
+    """The last attempt at a job, and whether it gave the result."""
+
+    fence: int
+    is_done: bool
+
+
 class Swept(NamedTuple):
     """What a sweep cleared away."""
 
@@ -70,14 +77,16 @@ class Janitor:
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
         left = [
-            path for job_id, fence in live.items() for path in self._old(root / job_id) if is_left(path.name, fence)
+            path for job_id, attempt in live.items() for path in self._old(root / job_id) if is_left(path.name, attempt)
         ]
         for path in left:
             shutil.rmtree(path, ignore_errors=True)
-        uploads = [path for path in self._old(self._config.uploads) if path.stem not in used]
-        for upload in uploads:
-            upload.unlink(missing_ok=True)
-        return Swept(len(expired), num_orphans, len(folders) + len(left), len(uploads), num_characters)
+        num_uploads = 0
+        for path in self._old(self._config.uploads):  # one by one: one that is touched now is in use again
+            if path.stem not in used:
+                path.unlink(missing_ok=True)
+                num_uploads += 1
+        return Swept(len(expired), num_orphans, len(folders) + len(left), num_uploads, num_characters)
 
     def _expired(self) -> list[str]:
         since = self._clock() - self._config.retention_s
@@ -115,14 +124,14 @@ class Janitor:
         with self._database.write() as session:
             return len(session.scalars(expired).all())
 
-    def _live(self) -> tuple[dict[str, int | None], set[str]]:
-        """The jobs that exist, with the attempt that counts once one does; the uploads that they or characters use."""
+    def _live(self) -> tuple[dict[str, Attempt], set[str]]:
+        """The jobs that exist, each with its last attempt; the uploads that they or characters use."""
         with self._database.read() as session:
             columns = (Job.id, Job.status, Job.fence, Job.settings)
             jobs = session.execute(select(*columns).where(Job.deleted_s.is_(None))).all()
             characters = session.scalars(select(Character.upload)).all()
         inputs = (given for *_, settings in jobs for given in settings.get("inputs", {}).values())
-        live = {job_id: fence if status == "completed" else None for job_id, status, fence, _ in jobs}
+        live = {job_id: Attempt(fence, status == "completed") for job_id, status, fence, _ in jobs}
         return live, {given["upload"] for given in inputs if "upload" in given} | {*characters}
 
     def _old(self, folder: Path) -> Iterator[Path]:
@@ -137,6 +146,11 @@ class Janitor:
                 yield path
 
 
-def is_left(name: str, fence: int | None) -> bool:
-    """Whether something in a job's folder is a draft, or of another attempt than the one that counts."""
-    return name.startswith(".") or (fence is not None and name != str(fence))
+def is_left(name: str, last: Attempt) -> bool:
+    """Whether something in a job's folder is of no use: any draft but that under way, any result but the job's own.
+
+    A draft may look old while it is written: a folder keeps the time of its first file, which grows for hours.
+    """
+    if last.is_done:
+        return name != str(last.fence)
+    return name.startswith(".") and not name.startswith(f".{last.fence}.")

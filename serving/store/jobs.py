@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import Connection, and_, func, not_, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -31,7 +31,7 @@ from serving.store.statements import (
     asks_for,
     lost_at,
 )
-from serving.store.tables import Job
+from serving.store.tables import PICTURE_PREFIX, Job
 
 FRESH_S, LAST = 0.25, 2**62
 RETRY_WINDOW_S = 600.0  # how long the SDK's own retry of a lost reply can take, with room
@@ -120,14 +120,14 @@ class JobTable:
     def list(
         self, owner: str = "", *, after: str | None = None, limit: int = 20, order: Literal["asc", "desc"] = "desc"
     ) -> Page:
-        """The owner's jobs by creation, beginning behind the job `after`, which may be deleted by now.
+        """The owner's videos by creation, beginning behind the job `after`, which may be deleted by now.
 
         Raises:
             UnknownCursorError: the owner never had a job `after`.
         """
         query = (
             alive()
-            .where(Job.owner == owner)
+            .where(Job.owner == owner, not_(Job.id.startswith(PICTURE_PREFIX, autoescape=True)))
             .order_by(Job.sequence.asc() if order == "asc" else Job.sequence.desc())
             .limit(limit + 1)
         )
@@ -275,8 +275,9 @@ def _of(lease: Lease) -> dict[str, Any]:
 
 
 def _row(new: NewJob, now: float) -> dict[str, Any]:
+    is_picture = new.settings.get("operation", {}).get("kind") == "image"
     return {
-        "id": f"video_{secrets.token_hex(16)}",
+        "id": f"{PICTURE_PREFIX if is_picture else 'video_'}{secrets.token_hex(16)}",
         "status": "queued",
         "progress": 0,
         "created_s": now,

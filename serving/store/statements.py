@@ -16,7 +16,7 @@ from sqlalchemy import (
     update,
 )
 
-from serving.store.admission import WAITING
+from serving.store.admission import RECENT_S, WAITING
 from serving.store.tables import Job
 
 
@@ -34,18 +34,6 @@ def asks_for(names: Collection[str]) -> ColumnElement[bool]:
 def lost_at(now: float | BindParameter[float]) -> ColumnElement[bool]:
     """Whether a job's worker has not shown itself for longer than its lease."""
     return and_(Job.status == "in_progress", Job.lease_until_s < now)
-
-
-def _make_outlook(num_recent: int = 8) -> Select[tuple[int, float | None]]:
-    recent = (
-        select((Job.completed_s - Job.started_s).label("duration_s"))
-        .where(Job.status == "completed")
-        .order_by(Job.sequence.desc())
-        .limit(num_recent)
-        .subquery()
-    )
-    mean = select(func.avg(recent.c.duration_s)).scalar_subquery()
-    return select(WAITING.where(Job.sequence < bindparam("sequence")).scalar_subquery(), mean)
 
 
 CLAIMABLE = select(
@@ -74,5 +62,5 @@ _IS_UNFINISHED = or_(Job.status == "queued", Job.status == "in_progress")
 UNFINISHED = select(func.count()).select_from(Job).where(_IS_UNFINISHED, Job.deleted_s.is_(None))
 """How many jobs wait or are being made."""
 
-OUTLOOK = _make_outlook()
+OUTLOOK = select(WAITING.where(Job.sequence < bindparam("sequence")).scalar_subquery(), RECENT_S.scalar_subquery())
 """How many jobs wait before one, and how long the last ones took."""

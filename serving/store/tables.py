@@ -14,6 +14,10 @@ class Base(DeclarativeBase):
     type_annotation_map = {dict[str, Any]: JSON}
 
 
+PICTURE_PREFIX = "image_"
+"""With what the id of a picture's job begins: only the request that waits for it knows of it."""
+
+
 class Job(Base):
     """One video job. Times are Unix seconds; rows of deleted jobs stay as tombstones, so cursors keep working."""
 

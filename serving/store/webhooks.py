@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
+from serving.store.admission import TooManyError
 from serving.store.database import Database
 from serving.store.tables import Delivery, WebhookEndpoint
 
 SECRET_PREFIX = "whsec_"
+MOST_ENDPOINTS = 32  # of one owner: each is told of every video, in the transaction that ends it
 OVERLAP_S = 86_400.0  # how long an old secret still signs, when that is asked for
 
 
@@ -25,7 +27,11 @@ class WebhookTable:
         self._clock = clock
 
     def create(self, owner: str, *, name: str, url: str, event_types: Sequence[str]) -> WebhookEndpoint:
-        """A new endpoint with its secret."""
+        """A new endpoint with its secret.
+
+        Raises:
+            TooManyError: the owner has as many as anybody may have.
+        """
         now = self._clock()
         endpoint = WebhookEndpoint(
             id=f"we_{secrets.token_hex(16)}",
@@ -37,7 +43,10 @@ class WebhookTable:
             created_s=now,
             updated_s=now,
         )
+        mine = select(func.count()).select_from(WebhookEndpoint).where(WebhookEndpoint.owner == owner)
         with self._database.write() as session:
+            if (session.scalar(mine) or 0) >= MOST_ENDPOINTS:
+                raise TooManyError(f"There are {MOST_ENDPOINTS} webhook endpoints already; delete one first.")
             session.add(endpoint)
         return endpoint
 
@@ -53,22 +62,29 @@ class WebhookTable:
         with self._database.read() as session:
             return session.scalars(mine.order_by(WebhookEndpoint.created_s.desc(), WebhookEndpoint.id)).all()
 
-    def update(self, endpoint: WebhookEndpoint, **changes: Any) -> WebhookEndpoint:
-        """The endpoint with the changes, its time of change moved when there are any."""
+    def update(self, endpoint: WebhookEndpoint, **changes: Any) -> WebhookEndpoint | None:
+        """The endpoint with the changes, its time of change moved when there are any; None when it is gone by now.
+
+        Nothing else of the row is written: somebody may be changing that.
+        """
+        mine = WebhookEndpoint.id == endpoint.id
         with self._database.write() as session:
-            kept = session.merge(endpoint)
-            before = {name: getattr(kept, name) for name in changes}
-            for name, value in changes.items():
-                setattr(kept, name, value)
-            if before != changes:
+            kept = session.scalar(select(WebhookEndpoint).where(mine).with_for_update())
+            if kept is not None and any(getattr(kept, name) != value for name, value in changes.items()):
+                for name, value in changes.items():
+                    setattr(kept, name, value)
                 kept.updated_s = self._clock()
         return kept
 
-    def rotate(self, endpoint: WebhookEndpoint, *, keep_old: bool) -> WebhookEndpoint:
-        """The endpoint with a new secret; the old one may sign beside it for a day."""
-        old = {"old_secret": endpoint.secret, "old_secret_until_s": self._clock() + OVERLAP_S} if keep_old else {}
-        gone = {"old_secret": None, "old_secret_until_s": None}
-        return self.update(endpoint, secret=_new_secret(), **gone | old)
+    def rotate(self, endpoint: WebhookEndpoint, *, keep_old: bool) -> WebhookEndpoint | None:
+        """The endpoint with a new secret, or None when it is gone; the old secret may sign beside it for a day."""
+        mine, now = WebhookEndpoint.id == endpoint.id, self._clock()
+        with self._database.write() as session:
+            kept = session.scalar(select(WebhookEndpoint).where(mine).with_for_update())
+            if kept is not None:
+                kept.old_secret, kept.old_secret_until_s = (kept.secret, now + OVERLAP_S) if keep_old else (None, None)
+                kept.secret, kept.updated_s = _new_secret(), now
+        return kept
 
     def delete(self, endpoint: WebhookEndpoint) -> None:
         """Forgets an endpoint, and what was on its way to it."""

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -36,28 +37,42 @@ class Courier:
         self._config = config
         self._database = database
         self._clock = clock
+        self._busy: set[str] = set()
+        self._lock = threading.Lock()
 
     def run_one(self) -> bool:
-        """Whether something was due; it is delivered, or due again later, or given up now."""
-        errand = self._claim()
-        if errand is None:
-            return False
+        """Whether something was due; it is delivered, or due again later, or given up now.
+
+        Several threads may call it: each owner has one of them at most, so that slow endpoints delay their own alone.
+        """
+        with self._lock:
+            errand = self._claim()
+            if errand is None:
+                return False
+            self._busy.add(errand.endpoint.owner)
+        try:
+            self._deliver(errand)
+        finally:
+            self._busy.discard(errand.endpoint.owner)
+        return True
+
+    def _deliver(self, errand: Errand) -> None:
         try:
             status = send(errand.endpoint, errand.delivery, self._config, self._clock())
         except (httpx.HTTPError, ForbiddenAddressError) as error:
             self._settle(errand, repr(error))
         else:
             self._settle(errand, None if 200 <= status < 300 else f"status {status}")
-        return True
 
     def _claim(self) -> Errand | None:
         now = self._clock()
         due = (
             select(Delivery.id)
-            .where(Delivery.next_try_s <= now)
+            .join(WebhookEndpoint, WebhookEndpoint.id == Delivery.endpoint_id)
+            .where(Delivery.next_try_s <= now, WebhookEndpoint.owner.not_in(self._busy))
             .order_by(Delivery.next_try_s)
             .limit(1)
-            .with_for_update(skip_locked=True)
+            .with_for_update(skip_locked=True, of=Delivery)
             .scalar_subquery()
         )
         with self._database.write() as session:

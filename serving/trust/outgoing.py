@@ -4,6 +4,7 @@ A name is resolved once, and the connection goes to the address that was checked
 moment gains nothing. No redirect is followed, no proxy of the environment is asked, no reply is read.
 """
 
+import asyncio
 import ipaddress
 import re
 import socket
@@ -86,18 +87,25 @@ def is_public(address: Address) -> bool:
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], *, allowed: Sequence[str], timeout_s: float) -> int:
-    """The status of the reply to a POST.
+    """The status of the reply to a POST, which has so long in all: a reply may come one byte at a time.
 
     Raises:
         ForbiddenAddressError: the address may not be called.
         httpx.TransportError: it does not answer.
     """
     target = resolve(check_url(url, allowed), allowed)
+    try:
+        return asyncio.run(asyncio.wait_for(_status_of(target, body, headers, timeout_s), timeout_s))
+    except TimeoutError as error:
+        raise httpx.ReadTimeout(f"no reply within {timeout_s:g} s") from error
+
+
+async def _status_of(target: Target, body: bytes, headers: Mapping[str, str], timeout_s: float) -> int:
     literal = f"[{target.address}]" if target.address.version == 6 else str(target.address)
     pinned = target.url.copy_with(host=literal)
     host = target.url.netloc.decode()
-    with (
-        httpx.Client(trust_env=False, follow_redirects=False, timeout=timeout_s) as client,
+    async with (
+        httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=timeout_s) as client,
         client.stream(
             "POST",
             pinned,

@@ -6,6 +6,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from flows.cli import main
+from flows.commands.champion import served_place
+from flows.commands.served_run import STARTER_RUN, served_run
 from serving.api.app import create_app
 from serving.config import ServeConfig
 
@@ -15,7 +17,7 @@ Run = tuple[int, str, str]
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SKYLOOM_HOME", str(tmp_path))
-    return tmp_path / "demo"
+    return served_run(None).root
 
 
 def keys(capsys: pytest.CaptureFixture[str], *words: str) -> Run:
@@ -29,6 +31,17 @@ def status(place: Path, secret: str) -> int:
     config = ServeConfig.of_run(place, tracking_uri="unused")
     with TestClient(create_app(config), base_url="http://127.0.0.1") as client:
         return client.get("/v1/videos", headers={"Authorization": f"Bearer {secret}"}).status_code
+
+
+def test_keys_and_server_mean_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKYLOOM_HOME", str(tmp_path))
+    assert served_run(None).root == tmp_path / STARTER_RUN, "nothing was trained here"
+    assert served_place(None) == served_run(None)
+    (tmp_path / "demo" / "mlflow").mkdir(parents=True)
+    (tmp_path / "demo" / "mlflow" / "mlflow.db").touch()
+    assert served_place(None) == served_run(None)
+    assert served_run(None).root == tmp_path / "demo"
+    assert served_run(tmp_path / "mine").root == tmp_path / "mine"
 
 
 def test_a_key_from_its_making_to_its_end(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from flows.commands import champion
-from flows.commands.champion import has_registry, served_place
+from flows.commands.champion import served_place
 from flows.commands.flags import read_flags
 from flows.commands.serve import ServeFlags, _serving
+from flows.commands.served_run import has_registry
 from model.errors import RegistryError
 from model.tiny import save_tiny_pipeline
 from serving.config import ServeOptions

@@ -10,7 +10,8 @@ from data.workspace import Workspace
 from flows.recipes import ShowcaseConfig
 from flows.showcase import Wish, check_video, wanted
 from model.errors import StageError
-from model.pipeline import FACTS_FILE, PipelineFacts
+from model.pipeline import PipelineFacts
+from model.weights import FACTS_FILE
 
 
 @pytest.fixture

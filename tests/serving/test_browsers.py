@@ -15,6 +15,7 @@ FOREIGN = [
     {"origin": "https://evil.example"},
     {"origin": "http://localhost:9999", "sec-fetch-site": "same-site"},
     {"origin": "null"},
+    {"origin": "http://["},
     {"sec-fetch-site": "cross-site"},
 ]
 

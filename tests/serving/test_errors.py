@@ -43,6 +43,7 @@ def check(reply: Response, status: int, code: str, param: str | None = None) -> 
         ({"prompt": "p", "seed": -1}, "invalid_value", "seed", "greater than or equal to 0"),
         ({"prompt": "p", "num_inference_steps": 10**6}, "invalid_value", "num_inference_steps", "less than or equal"),
         ({"prompt": "p", "seconds": "long"}, "invalid_value", "seconds", "not a number of seconds"),
+        ({"prompt": "p", "seconds": 10**400}, "invalid_value", "seconds", "too large"),
         ({"prompt": "p", "seconds": "1e9"}, "invalid_value", "seconds", "not a number of seconds"),
         ({"prompt": "p", "seconds": "1.8"}, "invalid_value", "seconds", "use '1.5' or '2'"),
         ({"prompt": "p", "seconds": "0.1"}, "invalid_value", "seconds", "use '0.5' or '1'"),

@@ -83,6 +83,21 @@ def test_what_belongs_to_nothing_goes_when_it_is_old(
     assert client.get(f"/v1/videos/{video_id}/content").status_code == 200
 
 
+def test_the_draft_under_way_stays_however_old_it_looks(
+    client: TestClient, worker: Worker, jobs: JobTable, janitor: Janitor, clock: Clock, config: ServeConfig
+) -> None:
+    video_id = client.post("/v1/videos", json=A_VIDEO).json()["id"]
+    lease = jobs.claim("slow", lease_s=10**6)
+    assert lease
+    mine, earlier = (config.storage / video_id / f".{fence}.draft" for fence in (lease.fence, lease.fence - 1))
+    mine.mkdir(parents=True)
+    earlier.mkdir()
+    clock.now_s += 10 * YOUNG_S
+    assert janitor.sweep() == Swept(folders=1)
+    assert mine.is_dir()
+    assert not earlier.exists()
+
+
 def test_an_upload_stays_as_long_as_a_job_or_character_uses_it(
     config: ServeConfig, clock: Clock, janitor: Janitor, worker: Worker, client: TestClient
 ) -> None:

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serving.config import ServeConfig
-from serving.store.admission import Quota
+from serving.store.admission import FIRST_GUESS_S, Quota
 from serving.store.database import Database
 from serving.store.jobs import JobTable
 from serving.store.keys import KeyTable, NewKey
@@ -93,6 +93,16 @@ def test_the_days_quota_counts_seconds_of_making(
     assert client.post("/v1/videos", json=A_VIDEO, headers=bearer(poor)).status_code == 200
     assert worker.run_one()
     assert client.post("/v1/videos", json=A_VIDEO, headers=bearer(poor)).status_code == 429
+
+
+def test_the_days_quota_counts_what_waits(client: TestClient, worker: Worker, keys: KeyTable, jobs: JobTable) -> None:
+    poor = keys.create("poor", quota=Quota(max_compute_s_per_day=2.5 * FIRST_GUESS_S))
+    replies = [client.post("/v1/videos", json=A_VIDEO, headers=bearer(poor)) for _ in range(5)]
+    assert [reply.status_code for reply in replies] == [200, 200, 200, 429, 429]
+    while worker.run_one():
+        pass
+    # now it is known that a video takes no time here
+    assert client.post("/v1/videos", json=A_VIDEO, headers=bearer(poor)).status_code == 200
 
 
 def test_a_secret_is_nowhere_in_the_database(config: ServeConfig, keys: KeyTable) -> None:

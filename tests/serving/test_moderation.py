@@ -31,6 +31,7 @@ A_VIDEO = {"prompt": "a red ball", "seconds": "1", "size": "48x32"}
         "blue\nmurder",
         "g0re",
         "g.o.r.e",
+        "g_o_r_e",
     ],
 )
 def test_rules_see_through_disguises(text: str) -> None:
@@ -38,7 +39,17 @@ def test_rules_see_through_disguises(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a blue ball murders nobody", "a category of gorehounds", "the gorge", "bluemurder inc", "a red ball", ""]
+    "text",
+    [
+        "a blue ball murders nobody",
+        "a category of gorehounds",
+        "the gorge",
+        "bluemurder inc",
+        "a red ball",
+        "",
+        "_" * 4000 + "ab",
+        "a_" * 2000 + "ab",
+    ],
 )
 def test_rules_match_whole_words_only(text: str) -> None:
     assert match(text, RULES) is None
@@ -128,6 +139,14 @@ def test_what_an_edit_departs_from_is_checked_too(client: TestClient, worker: Wo
     reply = client.post("/v1/videos/edits", json=edit)
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, "moderation_blocked")
     assert client.post("/v1/videos", json=A_VIDEO | {"negative_prompt": "porn"}).status_code == 200
+
+
+@pytest.mark.parametrize(("scale", "status"), [(0, 400), (0.9, 400), (1, 200), (3, 200)])
+def test_a_negative_prompt_is_checked_where_the_video_is_led_towards_it(
+    client: TestClient, worker: Worker, scale: float, status: int
+) -> None:
+    reply = client.post("/v1/videos", json=A_VIDEO | {"negative_prompt": "porn", "guidance_scale": scale})
+    assert reply.status_code == status
 
 
 def test_the_real_classifier_lets_a_plain_picture_pass(config: ServeConfig) -> None:

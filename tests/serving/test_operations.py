@@ -174,6 +174,13 @@ def test_a_join_keeps_both_ends(
     assert psnr(frames[14:], np.load(kept)) > 40
 
 
+def test_the_longest_storyboard_fits_a_form(client: TestClient, worker: Worker) -> None:
+    cards = [("cards[][prompt]", "a red ball"), ("cards[][seconds]", "0.5")] * 32
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    reply = client.post("/v1/videos/storyboards", content=urlencode([*cards, ("size", "32x32")]), headers=kind)
+    assert (reply.status_code, reply.json()["seconds"]) == (200, "16"), reply.text
+
+
 def test_blends_loops_and_storyboards(post: Post, client: TestClient, made: dict[str, Any], tmp_path: Path) -> None:
     other = post("", {"prompt": "a blue cube", "seconds": "0.5", "size": "32x32"})
     pair = {"video": {"id": made["id"]}, "second_video": {"id": other["id"]}}

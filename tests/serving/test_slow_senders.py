@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from serving import bounded_http
 from serving.api.app import create_app
-from serving.api.bodies import MOST_WAITED_FOR
+from serving.api.bodies import MOST_IN_HAND, MOST_WAITED_FOR
 from serving.bounded_http import MAX_HEAD_BYTES, BoundedHttp
 from serving.config import ServeConfig
 from serving.worker import Worker
@@ -181,6 +181,46 @@ def test_when_too_many_bodies_hang_the_oldest_must_go(config: ServeConfig, worke
 
     begun, statuses = asyncio.run(hang())
     assert [statuses[number] for number in begun] == [408] * too_many + [200] * MOST_WAITED_FOR
+
+
+@pytest.mark.timeout(60)
+def test_only_so_much_of_bodies_is_held_at_once(config: ServeConfig, worker: Worker) -> None:
+    """Whole bodies too: those that wait for something else are in memory."""
+    app, large = create_app(config.model_copy(update={"max_body_bytes": 1000})), 900
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/videos", "query_string": b"", "headers": headers}
+    body = A_BODY + b" " * (large - len(A_BODY))
+    num_held = MOST_IN_HAND * 1000 // large
+
+    async def hold() -> tuple[list[int], list[int]]:
+        goes_on, statuses = asyncio.Event(), list[int]()
+
+        async def ask() -> None:
+            pieces = iter([(body[:-1], True), (body[-1:], False)])
+
+            async def receive() -> dict[str, Any]:
+                piece, more = next(pieces)
+                if not more:
+                    await goes_on.wait()
+                return {"type": "http.request", "body": piece, "more_body": more}
+
+            async def send(message: dict[str, Any]) -> None:
+                statuses.extend([message["status"]] if "status" in message else [])
+
+            await app(dict(scope), receive, send)
+
+        asking = [asyncio.create_task(ask()) for _ in range(num_held + 3)]
+        while len(statuses) < 3:
+            await asyncio.sleep(0.01)
+        refused = list(statuses)
+        goes_on.set()
+        await asyncio.gather(*asking)
+        await ask()
+        return refused, statuses[3:]
+
+    refused, served = asyncio.run(hold())
+    assert refused == [503] * 3
+    assert served == [200] * (num_held + 1)
 
 
 @pytest.mark.timeout(60)

@@ -4,8 +4,11 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from openai import InvalidWebhookSignatureError, OpenAI
@@ -13,6 +16,10 @@ from openai import InvalidWebhookSignatureError, OpenAI
 from serving.api.app import create_app
 from serving.config import ServeConfig
 from serving.store.database import Database
+from serving.store.events import delivery
+from serving.store.tables import WebhookEndpoint
+from serving.store.webhooks import MOST_ENDPOINTS, WebhookTable
+from serving.trust import courier as courier_module
 from serving.trust.courier import PAUSES_S, Courier
 from serving.trust.outgoing import ForbiddenAddressError, check_url, post, resolve
 from serving.worker import Worker
@@ -177,6 +184,80 @@ def test_the_sdk_manages_endpoints(client: TestClient, receiver: Receiver, couri
     assert client.get("/v1/webhook_event_types").json()["data"] == ["video.completed", "video.failed"]
     assert client.delete(path).json()["deleted"]
     assert client.get(path).status_code == 404
+
+
+def test_a_change_writes_nothing_else_and_brings_nothing_back(
+    client: TestClient, receiver: Receiver, config: ServeConfig
+) -> None:
+    table = WebhookTable(Database(config.database_url))
+    made = endpoint_of(client, receiver)
+    read = table.get(made["id"], "")
+    assert read
+    rotated = table.rotate(read, keep_old=False)
+    changed = table.update(read, name="other")
+    assert rotated
+    assert changed
+    assert (changed.name, changed.secret) == ("other", rotated.secret), "what was read before the rotation is old"
+    table.delete(read)
+    assert table.update(read, name="third") is None
+    assert table.rotate(read, keep_old=True) is None
+    assert client.get(f"/v1/webhook_endpoints/{made['id']}").status_code == 404
+
+
+def test_one_owner_has_only_so_many_endpoints(client: TestClient, receiver: Receiver, config: ServeConfig) -> None:
+    table = WebhookTable(Database(config.database_url))
+    for number in range(MOST_ENDPOINTS):
+        table.create("", name=f"{number}", url="https://a.org/", event_types=[])
+    body = {"name": "mine", "url": f"http://{receiver.host}/hook", "event_types": ["video.completed"]}
+    reply = client.post("/v1/webhook_endpoints", json=body)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "too_many")
+    table.create("other", name="theirs", url="https://a.org/", event_types=[])
+
+
+def test_a_reply_that_drips_is_waited_for_no_longer_than_any() -> None:
+    def drip(connection: socket.socket) -> None:
+        with suppress(OSError):
+            for letter in b"HTTP/1.1 200 OK\r\nx: " + b"y" * 10_000:
+                connection.sendall(bytes([letter]))
+                time.sleep(0.1)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host = f"127.0.0.1:{server.getsockname()[1]}"
+        threading.Thread(target=lambda: drip(server.accept()[0]), daemon=True).start()
+        with pytest.raises(httpx.ReadTimeout, match="no reply within"):  # each byte comes in time
+            post(f"http://{host}/", b"{}", {}, allowed=(host,), timeout_s=0.5)
+
+
+def test_an_owner_whose_endpoint_is_slow_delays_nobody_else(
+    client: TestClient, receiver: Receiver, config: ServeConfig, courier: Courier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(config.database_url)
+    table = WebhookTable(database)
+    for owner in ("slow", "slow", "quick"):
+        endpoint = table.create(owner, name="n", url=f"http://{receiver.host}/", event_types=["video.completed"])
+        with database.write() as session:
+            session.add(delivery(endpoint, "video.completed", "video_1", time.time()))
+    told: list[str] = []
+    goes_on, real = threading.Event(), courier_module.send
+
+    def send(endpoint: WebhookEndpoint, *rest: Any) -> int:
+        if endpoint.owner == "slow":
+            assert goes_on.wait(20)
+        told.append(endpoint.owner)
+        return real(endpoint, *rest)
+
+    monkeypatch.setattr(courier_module, "send", send)
+    waiting = threading.Thread(target=courier.run_one)
+    waiting.start()
+    while not courier._busy:
+        time.sleep(0.01)
+    assert courier.run_one()
+    assert told == ["quick"]
+    assert not courier.run_one(), "the slow one's other delivery waits for the first"
+    goes_on.set()
+    waiting.join()
+    assert courier.run_one()
+    assert told == ["quick", "slow", "slow"]
 
 
 def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
