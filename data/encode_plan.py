@@ -44,7 +44,8 @@ class ShardJob:
         is_latent = self.group == LATENT_GROUP
         fields: dict[str, str | float | int] = {self.maker_role: self.maker, "source": source.digest}
         fields |= {"version": ENCODER_VERSION, "images": self.images and is_latent}
-        return fields | ({"scales": json.dumps(self.scales)} if self.scales and is_latent else {})
+        # said even where there are none: shards that have some are others
+        return fields | {"scales": json.dumps(self.scales if is_latent else ())}
 
 
 def plan_jobs(

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from data.config import TrainedCaptionerConfig
+from data.sources import VIDEO_SUFFIXES, sidecar_paths
 from flows.home import home
 from flows.presets import demo
 from flows.recipes import Recipe
@@ -19,7 +20,10 @@ def own_videos(source: Path, name: str | None = None, base: Recipe | None = None
     folder = re.sub(r"[^A-Za-z0-9._-]+", "-", source.absolute().name).strip("-._") or "videos"
     base, title = base or demo(), name or folder
     transformer = base.transformer.model_copy(update={"recipe": title, "prompt_expander": ""})
-    recipe = base.model_copy(update={"name": title, "source": source, "films": None, "transformer": transformer})
+    # nobody knows the truth of these videos, so no probe can be fitted and no gate could open
+    registry = base.registry.model_copy(update={"minimum": {}})
+    changes = {"name": title, "source": source, "films": None, "transformer": transformer, "registry": registry}
+    recipe = base.model_copy(update=changes)
     if _has_captions(source):
         return recipe
     demo_captioner = home() / "demo" / "captioner"
@@ -43,4 +47,5 @@ def check_captions(recipe: Recipe) -> None:
 
 
 def _has_captions(source: Path) -> bool:
-    return source.is_dir() and any(any(source.rglob(pattern)) for pattern in ("*.captions.json", "*.txt"))
+    videos = (path for path in source.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    return source.is_dir() and any(sidecar_paths(video) for video in videos)

@@ -1,14 +1,16 @@
 """Recipes: the settings of every stage in one value, and the presets that people start from."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from data.atomic import replacing
 from data.config import CaptionConfig, CurateConfig, EncodeConfig, ShardConfig
 from data.workspace import Workspace
 from data.worlds.config import FilmsConfig
 from model.config import Config
+from model.shapes import Compression
 from training.config import (
     AutoencoderTraining,
     CaptionerTraining,
@@ -16,6 +18,8 @@ from training.config import (
     RegistryConfig,
     TransformerTraining,
 )
+
+COMPRESSION = Compression()
 
 
 class ServingOptions(Config):
@@ -25,7 +29,11 @@ class ServingOptions(Config):
         default=8000, ge=0, le=65535, description="TCP port on loopback; another free one when it is taken"
     )
     num_cpus: float = Field(default=1.0, gt=0, description="CPU cores of the model replica")
-    num_gpus: float = Field(default=0.0, ge=0, description="GPUs of the model replica")
+    num_gpus: float = Field(
+        default=0.0,
+        ge=0,
+        description="GPUs that the model replica reserves; the network itself computes on the CPU so far",
+    )
     num_model_replicas: int = Field(default=1, ge=1, description="replicas that pull jobs")
 
 
@@ -61,6 +69,23 @@ class Recipe(Config):
     registry: RegistryConfig = RegistryConfig()
     showcase: ShowcaseConfig | None = ShowcaseConfig()
     serve: ServingOptions = ServingOptions()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        encoded, trained = self.encode.text_encoder, self.transformer.text_encoder
+        if encoded != trained:
+            raise ValueError(
+                f"encode.text_encoder={encoded!r} and transformer.text_encoder={trained!r} must be the same: "
+                "the model is asked in the states that it was trained on"
+            )
+        step = COMPRESSION.height * self.transformer.patch_size
+        for shape in self.curate.ingest.shapes:
+            if shape.width % step or shape.height % step or shape.num_frames % COMPRESSION.time or 0 in shape:
+                raise ValueError(
+                    f"bucket {shape.bucket!r} cannot be trained on: width and height must be multiples of {step}, "
+                    f"frames of {COMPRESSION.time}, none of them 0"
+                )
+        return self
 
 
 def remember(recipe: Recipe, place: Workspace) -> None:

@@ -3,7 +3,7 @@
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,7 +105,7 @@ def _run_or_keep(stage: Stage, recipe: Recipe, workspace: Workspace) -> Outcome:
         log.info("%s: kept (made %s in %.0f s)", stage.name, receipt.started_at, receipt.seconds)
         return Outcome(receipt, kept=True)
     log.info("%s: %s", stage.name, stage.title)
-    _forget_other_work(stage, key, workspace)
+    _forget_other_work(stage, recipe, workspace)
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     began = time.monotonic()
     result = _work(stage, recipe, workspace)
@@ -122,27 +122,44 @@ def _run_or_keep(stage: Stage, recipe: Recipe, workspace: Workspace) -> Outcome:
     return Outcome(receipt, kept=False)
 
 
-def _forget_other_work(stage: Stage, key: str, workspace: Workspace) -> None:
-    """Deletes the stage's saved state unless it was saved under this key, and notes the key for the next time."""
+def _forget_other_work(stage: Stage, recipe: Recipe, workspace: Workspace) -> None:
+    """Deletes the stage's saved state unless it was saved from this very work, and notes that for the next time.
+
+    Settings that the weights do not depend on (`training_digest`) leave a training's state as it is.
+    """
     if not stage.state:
         return
+    key = _key(stage, recipe, workspace, of_state=True)
     note = workspace.receipts / f"{stage.name}.begun"
     if not note.exists() or note.read_text() != key:
-        for folder in stage.state:
-            shutil.rmtree(workspace.root / folder, ignore_errors=True)
+        for folder in (workspace.root / name for name in stage.state if (workspace.root / name).exists()):
+            log.info("%s: %s was saved from other inputs or settings, and is deleted", stage.name, folder)
+            shutil.rmtree(folder, ignore_errors=True)
     with replacing(note) as partial:
         partial.write_text(key)
 
 
-def _key(stage: Stage, recipe: Recipe, workspace: Workspace) -> str:
+def _key(stage: Stage, recipe: Recipe, workspace: Workspace, *, of_state: bool = False) -> str:
+    """What the stage is made from; with `of_state`, what the state of its training is."""
     settings = getattr(recipe, stage.settings)
     active = {active.name for active in stages_of(recipe)}
     upstream = {name: _upstream_digest(name, stage, workspace) for name in stage.after if name in active}
     if stage.name == "curate":
         upstream["source"] = source_fingerprint(source_folder(recipe, workspace))
+    upstream |= {name: weights_digest(folder) for name, folder in _weights_named(settings)}
+    matters = getattr(settings, "training_digest", None) if of_state else None
+    return stage_key(stage.name, stage.version, matters or settings.model_dump(mode="json"), upstream)
+
+
+def _weights_named(settings: Any) -> Iterator[tuple[str, Path]]:
+    """The weights that the settings name by a folder, which may hold others the next time."""
     if start_from := getattr(settings, "start_from", ""):
-        upstream["start_from"] = weights_digest(pipeline_folder(start_from))
-    return stage_key(stage.name, stage.version, settings.model_dump(mode="json"), upstream)
+        yield "start_from", pipeline_folder(start_from)
+    named = {name: getattr(settings, name, None) for name in ("autoencoder", "text_encoder")}
+    named["backend"] = getattr(getattr(settings, "backend", None), "folder", None)
+    for name, folder in named.items():
+        if folder and Path(folder).is_dir():
+            yield name, Path(folder)
 
 
 def _upstream_digest(name: str, stage: Stage, workspace: Workspace) -> str:

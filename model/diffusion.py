@@ -88,7 +88,8 @@ def velocity_loss(
     x0: Float[Tensor, "b c t h w"],
     noise: Float[Tensor, "b c t h w"],
     is_noisy: Bool[Tensor, "b t"],
+    num_noisy: float | Tensor | None = None,
 ) -> Float[Tensor, ""]:
-    """The mean squared velocity error over the frames that were to be predicted."""
+    """The mean squared velocity error over the frames that were to be predicted, or over `num_noisy` if it is given."""
     error = (predicted.float() - (noise - x0)).square().mean(dim=(1, 3, 4))
-    return (error * is_noisy).sum() / is_noisy.sum()
+    return (error * is_noisy).sum() / (is_noisy.sum() if num_noisy is None else num_noisy)

@@ -199,7 +199,15 @@ class SkyloomPipeline(TaskRunner, DiffusionPipeline):
 
     @torch.no_grad()
     def encode(self, clips: Sequence[Video]) -> Tensor:
-        """The normalised latents of clips of equal size, uint8 `T H W C` each."""
+        """The normalised latents of clips of equal size, uint8 `T H W C` each.
+
+        Raises:
+            ConfigError: they have no frames, or a size that the network cannot see.
+        """
+        shape = VideoShape(*clips[0].shape[:3])
+        if not shape.num_frames:
+            raise ConfigError("a video without frames cannot be used; give one frame or more")
+        self._check_patches(shape)
         return self.autoencoder.normalise(encoded(self.autoencoder, to_video(clips)).mean)
 
     @torch.no_grad()
@@ -234,7 +242,9 @@ class SkyloomPipeline(TaskRunner, DiffusionPipeline):
     def velocity(self, scripts: Sequence[Script], negative_prompt: str) -> Velocity:
         """The network under the scripts, one per sample; scripts of several prompts are all the same one."""
         prompts = [prompt for script in scripts for prompt in script.prompts]
-        states = self.text_encoder.encode([*prompts, negative_prompt])
+        # one by one: padding to the longest would change the last bits, and a seed must not depend on the batch
+        of_text = {text: self.text_encoder.encode([text])[0] for text in {*prompts, negative_prompt}}
+        states = [of_text[text] for text in (*prompts, negative_prompt)]
         num_tokens = self.transformer.max_text_tokens
         asked_states, asked_mask = pad_states(states[:-1], num_tokens)
         avoided = pad_states([states[-1]] * len(scripts), num_tokens)

@@ -147,7 +147,9 @@ class _Rule:
         if self._before is None:
             return v
         v_before, length_before = self._before
-        ratio = torch.where(length_before < 0, length / length_before.clamp_max(-1e-6), 0.0)
+        # after a step much shorter than this one (a frame that joins the schedule) the line would be drawn far too long
+        is_comparable = length_before < 0.5 * length
+        ratio = torch.where(is_comparable, length / length_before.clamp_max(-1e-6), 0.0)
         return v + 0.5 * ratio * (v - v_before)
 
     def _guided(self, x: Tensor, levels: Float[Tensor, " t"], shift: int | None) -> Tensor:

@@ -24,6 +24,7 @@ from model.task_checks import check_groups, check_length, check_strength
 from model.windows import GROUP, Direction, Rolling, Windows, given_start, rolled, tail_of
 
 FLOW_EDIT_STRENGTH, SDEDIT_STRENGTH = 0.8, 0.7
+SHORTEST_BLEND = 3  # latent frames: between the two ends, which are kept, there must be one to make
 
 
 @dataclass(frozen=True)
@@ -220,6 +221,11 @@ class Blend:
                 f"videos of {self.first.shape[:3]} and {self.second.shape[:3]} (frames, height, width) cannot be "
                 "blended; cut and scale them to one shape"
             )
+        if first.shape[2] < SHORTEST_BLEND:
+            raise ConfigError(
+                f"videos of {len(self.first)} frames are too short to blend, since both ends are kept; "
+                f"give more than {(SHORTEST_BLEND - 1) * GROUP} frames"
+            )
         weight = torch.linspace(0, 1, first.shape[2])
         mixed = torch.lerp(first, second, weight[:, None, None])
         start = Start(mixed, self.strength * (torch.pi * weight).sin().clamp_min(0))
@@ -270,11 +276,12 @@ class Inpaint:
     def run(self, model: Model) -> TaskRun:
         """One plan in which all cells without a masked pixel are held."""
         check_strength(self.strength)
-        if self.mask.shape != self.video.shape[:3]:
-            raise ConfigError(f"mask of {self.mask.shape} does not fit a video of {self.video.shape[:3]}")
+        mask = self.mask.astype(bool)  # ~1 would be true
+        if mask.shape != self.video.shape[:3]:
+            raise ConfigError(f"mask of {mask.shape} does not fit a video of {self.video.shape[:3]}")
         latents = model.encode([model.padded(self.video)])
-        is_made = cells_of(model.padded(self.mask), latents.shape[2:], has_uniform_groups=model.has_uniform_groups)
+        is_made = cells_of(model.padded(mask), latents.shape[2:], has_uniform_groups=model.has_uniform_groups)
         start = Start(latents, torch.full((latents.shape[2],), self.strength), is_known=~is_made)
         made = yield whole_plan(self.prompt, start)
-        keep = ~self.mask[..., None]
+        keep = ~mask[..., None]
         yield Piece([np.where(keep, self.video, video[: len(self.video)]) for video in model.decode(made)])

@@ -25,7 +25,11 @@ class ServeOptions(Config):
         description="start although MLflow, Prefect or Ray stands open to other machines",
     )
     num_cpus: float = Field(default=1.0, gt=0, description="CPU cores (and torch threads) of the model replica")
-    num_gpus: float = Field(default=0.0, ge=0, description="GPUs of the model replica")
+    num_gpus: float = Field(
+        default=0.0,
+        ge=0,
+        description="GPUs that the model replica reserves; the network itself computes on the CPU so far",
+    )
     num_model_replicas: int = Field(default=1, ge=1, description="replicas that pull jobs from the table")
     max_model_replicas: int = Field(
         default=0, ge=0, description="replicas up to which a long queue adds more; 0: as many as num_model_replicas"

@@ -142,11 +142,15 @@ class TransformerTraining(Config):
 
     @property
     def training_digest(self) -> str:
-        """The digest of what the weights depend on: settings of the served model can be changed without training."""
-        return digest_of(self.model_dump(mode="json", exclude=_SERVED))
+        """The digest of what the weights depend on.
+
+        How the model is served, and on how many ranks and cores it is trained, can be changed on the way.
+        """
+        return digest_of(self.model_dump(mode="json", exclude=_SERVED | _RUN_BY))
 
 
 _SERVED = {"served_width", "num_sampling_steps", "guidance_scale", "prompt_expander"}
+_RUN_BY = {"num_workers", "cpus_per_worker", "compile"}
 
 
 class EvaluationConfig(Config):

@@ -1,6 +1,7 @@
 """What the trained model can do, measured: adherence to prompts, one-object coherence, and samples to look at."""
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def evaluate(config: EvaluationConfig, workspace: Workspace) -> StageResult:
     asked = ask_world(config, pipeline, largest_count(truth)) if truth else ask_captions(config, workspace, rows)
     drawn = draw(pipeline, asked, config.seed)
     results: dict[str, Any] = {"num_prompts": len(drawn), "adherence": {}, "captions": {}}
-    if truth:
+    if truth and drawn:
         known = [row for row in rows if row["clip_id"] in truth]
         judge = Judge(config, workspace, pipeline, known, truth)
         made = Drawn(drawn, asked.attributes)
@@ -103,9 +104,14 @@ def caption_accuracy(workspace: Workspace, truth: dict[str, dict[str, str]]) -> 
     if not pairs:
         return {}
     return {
-        name: float(np.mean([named(name, Attributes(**shown)) in dense for dense, shown in pairs]))
+        name: float(np.mean([says(dense, named(name, Attributes(**shown))) for dense, shown in pairs]))
         for name in shown_values(truth)
     }
+
+
+def says(caption: str, words: str) -> bool:
+    """Whether a caption has these words, whole: checkered says nothing of red."""
+    return re.search(rf"\b{re.escape(words)}\b", caption) is not None
 
 
 def named(name: str, attributes: Attributes) -> str:

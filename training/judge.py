@@ -14,6 +14,7 @@ import torch
 from data.workspace import Workspace
 from data.worlds.palette import COLOURS_RGB
 from model.captioner import prepare
+from model.errors import StageError
 from model.pipeline import SkyloomPipeline
 from model.pixels import to_frames, to_video
 from model.precision import autocast
@@ -53,6 +54,8 @@ class Judge:
         self._config, self._values = config, shown_values(truth)
         fitting = [row for row in rows if not is_held_out(row["clip_id"], VALIDATION_FRACTION)]
         testing = [row for row in rows if is_held_out(row["clip_id"], VALIDATION_FRACTION)]
+        if not testing:
+            raise StageError(f"none of {len(rows)} clips is held out to judge by; make more clips, or no evaluation")
         torch.manual_seed(config.seed)
         self.probe = Probe(self._values, side_px=config.side_px)
         lessons = real_and_decoded(workspace, pipeline, fitting, truth, config.side_px)

@@ -17,6 +17,7 @@ from data.loader import LatentBatch, LatentLoader, LoaderConfig
 from data.workspace import Workspace
 from model.autoencoder import VideoAutoencoder
 from model.diffusion import add_noise, draw_levels, velocity_loss
+from model.errors import ConfigError
 from model.precision import autocast
 from model.transformer import SpacetimeTransformer
 from model.weights import weights_digest
@@ -80,6 +81,11 @@ class Trainer:
     """Network, optimisers, average and data of one rank; `step` does one update."""
 
     def __init__(self, config: TransformerTraining, workspace: Workspace, rank: int, world_size: int) -> None:
+        if config.schedule.batch_size % world_size:
+            raise ConfigError(
+                f"a batch of {config.schedule.batch_size} cannot be shared out evenly to {world_size} ranks; "
+                "choose schedule.batch_size or num_workers so that it can"
+            )
         self.config, self.rank, self.world_size = config, rank, world_size
         self.checkpoints = workspace.checkpoints("transformer")
         self.autoencoder = VideoAutoencoder.from_pretrained(str(workspace.autoencoder), use_safetensors=True).eval()
@@ -135,7 +141,8 @@ class Trainer:
             predicted = self.model(
                 add_noise(x0, noise, sigma), sigma, batch.prompt_states, batch.prompt_mask & has_text[:, None]
             )
-        return velocity_loss(predicted, x0, noise, is_noisy)
+        # ranks are averaged, and may have drawn unequal numbers of frames
+        return velocity_loss(predicted, x0, noise, is_noisy, levels.is_noisy.sum() / self.world_size)
 
     def save_if_due(self, step: int) -> None:
         """Write a checkpoint at every `checkpoint_every` steps and at the end."""

@@ -251,6 +251,10 @@ def blend(request: BlendVideos, asked: Asked) -> NewJob:
     """One video that turns into another; the longer one is cut to the shorter."""
     first, second = asked.inputs["video"].shape, asked.inputs["second_video"].shape
     shape = first._replace(num_frames=min(first.num_frames, second.num_frames))
+    kept = 2 * asked.facts.frame_step
+    if shape.num_frames <= kept:
+        message = f"Videos of {shape.num_frames} frames are too short to blend; give more than {kept} frames."
+        raise invalid(message, param="video")
     details = {"second_prompt": request.second_prompt, "strength": request.strength}
     return asked.job(request, request.prompt, shape, "blend", **details)
 

@@ -6,6 +6,7 @@ import textwrap
 import pytest
 from filelock import FileLock
 
+from data.config import CurateConfig, EncodeConfig, IngestConfig
 from data.workspace import Workspace
 from flows import runner
 from flows.receipts import read_receipt
@@ -130,7 +131,32 @@ def test_checkpoints_carry_over_to_the_same_work_only(calls, place, monkeypatch)
     assert not attempt(Recipe()), "nobody knows what these were saved from"
     saved.mkdir(parents=True)
     assert attempt(Recipe()), "killed and started again"
+    served = TransformerTraining(guidance_scale=2.0, num_sampling_steps=4, cpus_per_worker=1, compile=False)
+    assert attempt(Recipe(transformer=served)), "the weights do not depend on these"
     assert not attempt(Recipe(transformer=TransformerTraining(dim=64))), "another network"
+
+
+def test_other_weights_in_a_folder_that_a_setting_names_void_the_receipt(calls, place, tmp_path):
+    weights = tmp_path / "encoder"
+    weights.mkdir()
+    (weights / "model.safetensors").write_text("1")
+    settings = EncodeConfig(text_encoder=str(weights))
+    recipe = Recipe(encode=settings, transformer=TransformerTraining(text_encoder=str(weights)))
+    run_all(recipe, place)
+    assert pending(recipe, place) == []
+    (weights / "model.safetensors").write_text("2")
+    assert "encode" in names(pending(recipe, place))
+
+
+@pytest.mark.parametrize("bucket", ["72x72x16", "64x60x16", "64x64x10", "0x64x16", "64x64x0"])
+def test_a_bucket_that_no_stage_could_train_on_is_refused_at_once(bucket):
+    with pytest.raises(ValueError, match=f"bucket '{bucket}' cannot be trained on"):
+        Recipe(curate=CurateConfig(ingest=IngestConfig(buckets=(bucket,))))
+
+
+def test_a_model_is_asked_in_the_states_that_it_was_trained_on():
+    with pytest.raises(ValueError, match="must be the same"):
+        Recipe(encode=EncodeConfig(text_encoder="somewhere"))
 
 
 def test_a_stage_whose_predecessor_has_not_run_says_so(calls, place):

@@ -32,6 +32,17 @@ def test_the_true_velocity_has_no_loss_and_given_frames_do_not_count() -> None:
     assert velocity_loss(wrong, x0, noise, is_noisy) == pytest.approx(1 / 5, rel=1e-5)
 
 
+def test_the_mean_of_ranks_is_the_loss_of_the_whole_batch() -> None:
+    x0, noise, predicted = (torch.randn(6, 2, 5, 4, 4) for _ in range(3))
+    is_noisy = torch.rand(6, 5) < 0.4
+    whole = velocity_loss(predicted, x0, noise, is_noisy)
+    ranks = [
+        velocity_loss(*(values[rank::2] for values in (predicted, x0, noise, is_noisy)), is_noisy.sum() / 2)
+        for rank in range(2)
+    ]
+    torch.testing.assert_close(sum(ranks) / 2, whole)
+
+
 @given(st.integers(0, 2**31), st.integers(1, 8))
 def test_given_frames_are_clean_and_something_is_left_to_predict(seed: int, num_frames: int) -> None:
     patterns = NoisePatterns(prefix=0.4, suffix=0.3, both_ends=0.3)

@@ -9,6 +9,7 @@ from diffusers import DiffusionPipeline
 
 from model.errors import CheckpointError, ConfigError
 from model.pipeline import SkyloomPipeline
+from model.plan import Script
 from model.runner import finish
 from model.shapes import VideoShape
 from model.tiny import save_tiny_pipeline
@@ -34,6 +35,19 @@ def test_a_seed_and_a_prompt_decide_the_bytes(pipeline: SkyloomPipeline) -> None
     assert np.array_equal(first, again)
     assert not np.array_equal(first, pipeline("a red ball", shape, seed=4))
     assert not np.array_equal(first, pipeline("the camera zooms in", shape, seed=3))
+
+
+def test_a_seed_gives_the_same_bytes_beside_longer_prompts(pipeline: SkyloomPipeline) -> None:
+    shape, prompts = (
+        VideoShape(8, 32, 48),
+        ["a red ball", "a large green cone slides to the left, far away"],
+    )
+    together = finish(pipeline.generate(prompts, shape, seeds=[3, 4]))
+    pairs = [pipeline.velocity([Script.of(prompt, 1) for prompt in texts], "") for texts in (prompts, prompts[:1])]
+    x, sigma = torch.randn(1, pipeline.latent_channels, 2, 4, 6), torch.full((1, 2), 0.5)
+    both, alone = pairs[0](x.expand(2, -1, -1, -1, -1), sigma.expand(2, -1), "full")[:1], pairs[1](x, sigma, "full")
+    torch.testing.assert_close(both, alone, atol=1e-6, rtol=0)
+    assert np.abs(together[0].astype(int) - pipeline(prompts[0], shape, seed=3)).max() <= 1
 
 
 def test_weights_survive_the_folder(folder: Path, pipeline: SkyloomPipeline, tmp_path: Path) -> None:

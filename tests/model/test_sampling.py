@@ -25,6 +25,20 @@ def test_every_solver_is_exact_on_a_straight_path(solver: Solver, num_steps: int
     torch.testing.assert_close(latents, x0, atol=1e-5, rtol=0)
 
 
+def test_a_frame_whose_first_step_is_tiny_is_not_thrown_far() -> None:
+    """Strengths that lie a rounding error above a level of the schedule, as a blend's may."""
+
+    def velocity(x: torch.Tensor, sigma: torch.Tensor, condition: str) -> torch.Tensor:
+        return x * (8 * sigma[:, None, :, None, None]).cos()
+
+    noise, sigmas = torch.ones(1, 1, 2, 1, 1), sigma_schedule(20)
+    level = sigmas[13]
+    strengths = torch.tensor([level, level + 3e-8])
+    assert strengths[1] > strengths[0]
+    made = finish(sample(velocity, noise, sigmas, start=Start(noise, strengths), solver="multistep")).flatten()
+    torch.testing.assert_close(made[0], made[1], rtol=2e-2, atol=0)
+
+
 def test_second_order_solvers_err_less_on_a_curved_path() -> None:
     def velocity(x: torch.Tensor, sigma: torch.Tensor, condition: str) -> torch.Tensor:
         return x * sigma[:, None, :, None, None].cos()

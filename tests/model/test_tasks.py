@@ -151,6 +151,30 @@ def test_a_join_keeps_both_videos(pipeline: SkyloomPipeline, num_frames: int) ->
     assert not np.array_equal(video[12:-9], other[12:-9])
 
 
+@pytest.mark.parametrize("num_frames", [1, 4, 8])
+def test_a_blend_of_two_ends_alone_is_refused(pipeline: SkyloomPipeline, num_frames: int) -> None:
+    with pytest.raises(ConfigError, match="give more than 8 frames"):
+        _made(pipeline, Blend(_clip(num_frames), _clip(num_frames, 1), ("one", "two")))
+    assert len(_made(pipeline, Blend(_clip(9), _clip(9, 1), ("one", "two")))) == 9
+
+
+@pytest.mark.parametrize("shape", [(16, 20, 20, 3), (16, 24, 24, 3), (16, 100, 60, 3), (0, 32, 32, 3)])
+def test_a_video_of_a_size_that_cannot_be_seen_is_refused(pipeline: SkyloomPipeline, shape: tuple[int, ...]) -> None:
+    video = np.zeros(shape, np.uint8)
+    for task in (Extend(video, "p", 8), Edit(video, "p"), Blend(video, video, ("p", "q"))):
+        with pytest.raises(ConfigError, match=r"multiple of 16|without frames"):
+            _made(pipeline, task)
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.float32])
+def test_a_mask_of_any_kind_of_number_marks_the_same_region(pipeline: SkyloomPipeline, kind: type) -> None:
+    video, mask = _clip(8), np.zeros((8, SIDE, SIDE), bool)
+    mask[:, :16] = True
+    made = _made(pipeline, Inpaint(video, mask.astype(kind), "p"))
+    assert np.array_equal(made[:, 16:], video[:, 16:])
+    assert not np.array_equal(made[:, :16], video[:, :16])
+
+
 def test_a_blend_begins_as_the_first_and_ends_as_the_second(pipeline: SkyloomPipeline) -> None:
     first, second = _clip(16, seed=1), _clip(16, seed=2)
     video = _made(pipeline, Blend(first, second, ("one", "two")))

@@ -182,10 +182,14 @@ def test_the_longest_storyboard_fits_a_form(client: TestClient, worker: Worker) 
 
 
 def test_blends_loops_and_storyboards(post: Post, client: TestClient, made: dict[str, Any], tmp_path: Path) -> None:
-    other = post("", {"prompt": "a blue cube", "seconds": "0.5", "size": "32x32"})
-    pair = {"video": {"id": made["id"]}, "second_video": {"id": other["id"]}}
-    blended = post("/blends", pair | {"prompt": "a red ball", "second_prompt": "a blue cube"})
-    assert frames_of(client, blended, tmp_path).shape == (4, 32, 48, 3)
+    first = post("", {"prompt": "a red ball", "seconds": "2", "size": "48x32"})
+    other = post("", {"prompt": "a blue cube", "seconds": "1.5", "size": "32x32"})
+    pair = {"video": {"id": first["id"]}, "second_video": {"id": other["id"]}}
+    texts = {"prompt": "a red ball", "second_prompt": "a blue cube"}
+    blended = post("/blends", pair | texts)
+    assert frames_of(client, blended, tmp_path).shape == (12, 32, 48, 3)
+    refused = client.post("/v1/videos/blends", json=pair | texts | {"second_video": {"id": made["id"]}})
+    assert "give more than 8 frames" in refused.json()["error"]["message"]
     looped = post("/loops", {"prompt": "p", "seconds": "2", "size": "32x32"})
     assert frames_of(client, looped, tmp_path).shape == (16, 32, 32, 3)
     cards = [{"prompt": "a", "seconds": 1}, {"prompt": "b", "seconds": "0.5"}]
