@@ -23,6 +23,9 @@ _MOTIONS = (
     (r"\b(jump|jumps|jumping|hop|hops|hopping|bounce|bounces|bouncing)\b", "jumps"),
 )
 _CAMERAS = ((r"\bpan\w*", "pans right"), (r"\bzoom\w*", "zooms in"), (r"\b(still|static|fixed)\b", "stays still"))
+_VERB = re.compile(r"\bcan (?=(you|we|i|it|a|an|the|two|three)\b)")
+"""Of a question, in which no cylinder is meant."""
+
 _CAMERA_CLAUSE = re.compile(r"\b(the )?camera( \w+){0,2}|\b(pan|zoom)\w*( \w+)?")
 
 
@@ -78,7 +81,7 @@ def _chosen(prompt: str, like: str = "") -> dict[str, str]:
 
 def attributes_in(prompt: str) -> dict[str, str | None]:
     """What a prompt names of each attribute of the tabletop world."""
-    text = " ".join(prompt.lower().split())
+    text = _VERB.sub("", " ".join(prompt.lower().split()))
     camera = " ".join(match.group() for match in _CAMERA_CLAUSE.finditer(text))
     rest = _CAMERA_CLAUSE.sub(" ", text)
     return {

@@ -21,6 +21,8 @@ def test_a_dense_caption_says_the_same_again() -> None:
         ("yellow cone rolls to the right, camera zooms", ("yellow cone", "slides to the right", "camera zooms in")),
         ("the camera pans right over a falling blue can", ("blue cylinder", "falls from above", "pans right")),
         ("tiny cyan sphere on a chessboard", ("small cyan ball", "checkered floor")),
+        ("can a red ball jump?", ("red ball", "jumps up and down")),
+        ("Can you show a green can, please?", ("green cylinder",)),
         ("two green boxes fall", ("two", "green cubes fall from above")),
         ("3 small pink balls hop", ("three small pink balls jump up and down",)),
     ],
