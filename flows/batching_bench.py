@@ -42,6 +42,9 @@ class OneFolder(NamedTuple):
         del model
         return self.folder / part
 
+    def clear(self, model: RegisteredModel) -> None:
+        """Nothing was copied."""
+
 
 def batching() -> dict[str, Measurement]:
     """Videos a second of a tiny model's worker in batches of four and one by one, in turn."""

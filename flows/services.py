@@ -193,7 +193,8 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], log_file: Path,
             if httpx.get(url, timeout=2, trust_env=False).is_success:
                 return
         except httpx.TransportError:
-            time.sleep(0.2)
+            pass
+        time.sleep(0.2)
     raise CapacityError(f"{url} did not answer within {timeout_s:.0f} s; see {log_file}")
 
 

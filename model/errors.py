@@ -34,6 +34,10 @@ class RegistryError(SkyloomError, LookupError):
     """The model registry has no such model, version or alias."""
 
 
+class RegistryAwayError(RegistryError):
+    """The model registry, or the store of its weights, does not answer: the same may well succeed later."""
+
+
 class CapacityError(SkyloomError, RuntimeError):
     """The machine lacks something that the work needs (memory, GL, a port, a tool)."""
 

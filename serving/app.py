@@ -143,7 +143,7 @@ def _await_ready(config: ServeConfig) -> None:
     last = "no answer"
     while time.monotonic() < deadline:
         try:
-            reply = httpx.get(f"{config.url}/healthz", timeout=5)
+            reply = httpx.get(f"{config.url}/healthz", timeout=5, trust_env=False)
         except httpx.TransportError as error:
             last = repr(error)
         else:

@@ -11,13 +11,13 @@ from functools import partial
 
 import numpy as np
 
-from model.errors import SkyloomError
+from model.errors import RegistryError, SkyloomError
 from model.plan import Piece
 from serving.config import ServeConfig
 from serving.draft import Draft
 from serving.keeper import LeaseKeeper
 from serving.limits import ModelFacts
-from serving.orders import Shelf, claim_of
+from serving.orders import Shelf, claim_of, holds_uploads
 from serving.store.jobs import Lease
 from serving.store.trouble import NO_SPACE, is_full, is_out_of_reach, unless_in_trouble
 from serving.tracing import tracer
@@ -145,6 +145,7 @@ class Finisher:
             "model_version": facts.version,
             "weights_digest": facts.weights_digest,
             "seconds": film.seconds,
+            "holds_uploads": holds_uploads(job, self._shelf),
         }
         if self._shelf.jobs.complete(lease, result):
             self._shelf.storage.keep_only(job, lease.fence)
@@ -160,6 +161,8 @@ def _reason(error: Exception) -> dict[str, str]:
         return {"code": MODERATION_BLOCKED, "message": str(error)}
     if isinstance(error, GuardAwayError):
         return {"code": MODERATION_UNAVAILABLE, "message": str(error)}
+    if isinstance(error, RegistryError):  # its own words name addresses and folders of ours
+        return {"code": "generation_failed", "message": "The model of this video cannot be loaded any more."}
     if isinstance(error, SkyloomError):
         return {"code": "generation_failed", "message": str(error)}
     return {"code": "server_error", "message": "The video could not be made because of an error inside the server."}

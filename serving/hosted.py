@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from model.errors import RegistryError, SkyloomError
+from model.errors import RegistryAwayError, SkyloomError, StageError
 from serving.config import ServeConfig
 from serving.engine import LoadedModel
+from serving.limits import ModelFacts
 from serving.loader import read_facts
 from serving.registry import RegisteredModel
 from serving.store.served import ServedTable
@@ -34,13 +35,35 @@ class Registry(Protocol):
         """The folder of a version, or one file of it."""
         ...
 
+    def clear(self, model: RegisteredModel) -> None:
+        """Deletes what `fetch` had to copy."""
+        ...
 
+
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 60.0, 3600.0
 Load = Callable[[RegisteredModel, Path], LoadedModel]
 
 
 class _Key(NamedTuple):
     name: str
     version: str
+
+
+class _Pause(NamedTuple):
+    """How long a version that could not be loaded is left alone, longer each time: to fetch one may take minutes."""
+
+    until_s: float = 0.0
+    next_s: float = SHORTEST_PAUSE_S
+
+    @property
+    def lasts(self) -> bool:
+        return time.monotonic() < self.until_s
+
+    def after(self) -> "_Pause":
+        return _Pause(time.monotonic() + self.next_s, min(2 * self.next_s, LONGEST_PAUSE_S))
+
+
+_NO_PAUSE = _Pause()
 
 
 class HostedModels:
@@ -54,7 +77,9 @@ class HostedModels:
         self._loaded: OrderedDict[_Key, LoadedModel] = OrderedDict()  # the one used last stands last
         self._followed: dict[str, str] = {}
         self._listed: dict[str, Sequence[RegisteredModel]] = {}
+        self._facts: dict[tuple[str, str], ModelFacts] = {}
         self._wanted: dict[str, RegisteredModel] = {}
+        self._refused: dict[_Key, _Pause] = {}
 
     @property
     def versions(self) -> dict[str, str]:
@@ -79,7 +104,7 @@ class HostedModels:
         """
         named = self._config.named(model_id)
         if named is None:
-            raise RegistryError(f"the model {model_id!r} is not served any more; name one that GET /v1/models lists")
+            raise StageError(f"the model {model_id!r} is not served any more; name one that GET /v1/models lists")
         name, version = named
         key = _Key(name, version or self._followed.get(name, ""))
         if key not in self._loaded:
@@ -104,9 +129,13 @@ class HostedModels:
         """Loads what an alias named at the last look, when that is another version; keeps the old one if it cannot."""
         for name in list(self._wanted):
             wanted = self._wanted.pop(name)
+            key = _Key(name, wanted.version)
+            if wanted.version == self._followed.get(name) or self._refused.get(key, _NO_PAUSE).lasts:
+                continue
+            self._refused[key] = self._refused.get(key, _NO_PAUSE).after()
             with self._lenient(name):
-                if wanted.version != self._followed.get(name):
-                    self._follow(wanted)
+                self._follow(wanted)
+                self._refused.clear()
 
     @contextmanager
     def _lenient(self, name: str) -> Iterator[None]:
@@ -119,21 +148,25 @@ class HostedModels:
     def _follow(self, wanted: RegisteredModel) -> _Key:
         """Loads the version that an alias names in place of the one that it named before, and tells every ingress."""
         model, key = self._loaded_from(wanted), _Key(wanted.name, wanted.version)
+        # first: when it cannot be said now, all of this is tried again
+        self._served.publish(wanted.name, version=wanted.version, facts=model.facts.model_dump(mode="json"))
         self._loaded.pop(_Key(wanted.name, self._followed.get(wanted.name, "")), None)
         self._take(key, model)
         self._followed[wanted.name] = wanted.version
-        self._served.publish(wanted.name, version=wanted.version, facts=model.facts.model_dump(mode="json"))
         return key
 
     def _version(self, name: str, version: str) -> RegisteredModel:
         found = next((model for model in self._registry.versions(name) if model.version == version), None)
         if found is None:
-            raise RegistryError(f"{name} has no version {version} any more; name one that GET /v1/models lists")
+            raise StageError(f"{name} has no version {version} any more; name one that GET /v1/models lists")
         return found
 
     def _loaded_from(self, wanted: RegisteredModel) -> LoadedModel:
         started = time.monotonic()
-        model = self._load(wanted, self._registry.fetch(wanted))
+        try:
+            model = self._load(wanted, self._registry.fetch(wanted))
+        finally:
+            self._registry.clear(wanted)
         logger.info("loaded %s version %s in %.1f s", wanted.name, wanted.version, time.monotonic() - started)
         return model
 
@@ -149,13 +182,25 @@ class HostedModels:
         found = self._registry.versions(name)
         if found != self._listed.get(name):
             self._served.publish_versions(name, list(self._described(found)))
-            self._listed[name] = found
+            self._listed[name] = found  # not when the store was away meanwhile: then the next look tries again
+
+    def _facts_of(self, model: RegisteredModel) -> ModelFacts:
+        """What a version can make: read once, since a version stays what it is."""
+        key = (model.id, model.weights_digest)
+        if key not in self._facts:
+            try:
+                self._facts[key] = read_facts(model, self._registry.fetch)
+            finally:
+                self._registry.clear(model)
+        return self._facts[key]
 
     def _described(self, found: Sequence[RegisteredModel]) -> Iterator[ModelVersion]:
         """The rows of those that can be served."""
         for model in found:
             try:
-                facts = read_facts(model, self._registry.fetch)
+                facts = self._facts_of(model)
+            except RegistryAwayError:
+                raise
             except SkyloomError as error:
                 logger.warning("%s is not listed: %s", model.id, error)
                 continue

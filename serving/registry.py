@@ -1,7 +1,9 @@
 """The model registry as the server sees it: an alias names a version, a version has a folder of weights."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -10,10 +12,11 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from model.errors import RegistryError
+from model.errors import RegistryAwayError, RegistryError
 
 READY = "READY"  # MLflow's word for a version whose registration is complete
 _THIS_MACHINE = ("", "localhost")
+_FINAL = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED")
 
 
 class RegisteredModel(NamedTuple):
@@ -41,6 +44,7 @@ class ModelRegistry:
 
     def __init__(self, tracking_uri: str, artifact_stores: Sequence[str] = ()) -> None:
         self._tracking_uri, self._artifact_stores = tracking_uri, artifact_stores
+        self._copies = TemporaryDirectory(prefix="skyloom-models-")
         self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
     def resolve(self, name: str, alias: str) -> RegisteredModel:
@@ -48,11 +52,12 @@ class ModelRegistry:
 
         Raises:
             RegistryError: no such model or alias.
+            RegistryAwayError: it does not answer.
         """
         try:
             found = self._client.get_model_version_by_alias(name, alias)
         except MlflowException as error:
-            raise RegistryError(
+            raise _kind_of(error)(
                 f"{self._tracking_uri} has no model version models:/{name}@{alias} ({error.message}); "
                 "train and register one with `skyloom run`, or set the alias on a version in MLflow"
             ) from error
@@ -63,12 +68,13 @@ class ModelRegistry:
 
         Raises:
             RegistryError: no such model.
+            RegistryAwayError: it does not answer.
         """
         try:
             aliases = self._client.get_registered_model(name).aliases
             found = self._client.search_model_versions(f"name = '{name}'")
         except MlflowException as error:
-            raise RegistryError(
+            raise _kind_of(error)(
                 f"{self._tracking_uri} cannot list the versions of {name} ({error.message}); is MLflow at work?"
             ) from error
         ready = [version for version in found if version.status == READY]
@@ -81,17 +87,30 @@ class ModelRegistry:
         ]
 
     def fetch(self, model: RegisteredModel, part: str = "") -> Path:
-        """The local folder of a version, or one file of it; artifacts that are local already are not copied.
+        """The local folder of a version, or one file of it; a copy of what lies elsewhere, until `clear`.
 
         Raises:
             RegistryError: the version or its artifacts are gone, or lie at an address outside of the store.
+            RegistryAwayError: the registry or the store does not answer.
         """
         address = self._address(model)
         whole = f"{address}/{part}" if part else address
+        copy = None if _is_here(address) else str(self._copy(model))
         try:
-            return Path(mlflow.artifacts.download_artifacts(artifact_uri=whole, tracking_uri=self._tracking_uri))
+            return Path(
+                mlflow.artifacts.download_artifacts(artifact_uri=whole, tracking_uri=self._tracking_uri, dst_path=copy)
+            )
         except (MlflowException, OSError) as error:
             raise _unreadable(model, error) from error
+
+    def clear(self, model: RegisteredModel) -> None:
+        """Deletes the copy of a version, if there is one: what was loaded is in memory."""
+        shutil.rmtree(self._copy(model), ignore_errors=True)
+
+    def _copy(self, model: RegisteredModel) -> Path:
+        folder = Path(self._copies.name) / model.id
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def _address(self, model: RegisteredModel) -> str:
         try:
@@ -114,7 +133,17 @@ def is_in_store(address: str, tracking_uri: str, artifact_stores: Sequence[str] 
         return False
     if scheme == "mlflow-artifacts":  # without a host it is asked of the tracking server
         return host in ("", urlsplit(tracking_uri).netloc)
+    return _is_here(address)
+
+
+def _is_here(address: str) -> bool:
+    scheme, host, *_ = urlsplit(address)
     return scheme in ("", "file") and host in _THIS_MACHINE
+
+
+def _kind_of(error: MlflowException) -> type[RegistryError]:
+    """What is missing stays so; anything else is a store that does not answer as it should."""
+    return RegistryError if error.error_code in _FINAL else RegistryAwayError
 
 
 def _registered(found: ModelVersion) -> RegisteredModel:
@@ -123,6 +152,5 @@ def _registered(found: ModelVersion) -> RegisteredModel:
 
 
 def _unreadable(model: RegisteredModel, why: object) -> RegistryError:
-    return RegistryError(
-        f"the artifacts of {model.name} version {model.version} cannot be read ({why}); register it again"
-    )
+    kind = _kind_of(why) if isinstance(why, MlflowException) else RegistryError
+    return kind(f"the artifacts of {model.name} version {model.version} cannot be read ({why}); register it again")

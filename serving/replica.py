@@ -39,6 +39,9 @@ class ModelReplica:
         torch.set_num_threads(max(1, int(config.num_cpus)))
         if not config.num_gpus:
             os.nice(NICENESS)
+        # a request more would hold up the thread that makes videos for minutes, while MLflow is away
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         self._jobs = JobTable(Database(config.database_url), max_attempts=config.max_attempts)
         self._worker = Worker(
             config,

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 
+from model.errors import RegistryAwayError
 from model.plan import Piece
 from serving.api.intake import Intake
 from serving.config import ServeConfig
@@ -26,6 +27,7 @@ from serving.tracing import StepSpans, batch_span
 from serving.trust.moderation import Moderator
 
 logger = logging.getLogger(__name__)
+REGISTRY_PAUSE_S = 1.0
 
 
 class Worker:
@@ -128,6 +130,7 @@ class Worker:
             films = self._sampled(leases)
         except Exception as error:
             if is_out_of_reach(error):  # not the job's fault
+                self._hand_back(leases, error)
                 raise
             if len(leases) > 1:
                 logger.warning("a batch of %d failed (%r); its videos are made one by one", len(leases), error)
@@ -137,6 +140,13 @@ class Worker:
         if not films:
             self._keeper.let_go(leases)
         return films
+
+    def _hand_back(self, leases: Sequence[Lease], error: Exception) -> None:
+        """While the registry is away the jobs wait for it, attempts uncounted; the job table itself may be away too."""
+        if isinstance(error, RegistryAwayError):
+            self._stop.wait(REGISTRY_PAUSE_S)
+            for lease in leases:
+                self._jobs.release(lease)
 
     def _sampled(self, leases: Sequence[Lease]) -> list[Film]:
         model = self._models.get(leases[0].job.model)  # a batch is of one model

@@ -7,7 +7,7 @@ from pydantic_settings import CliPositionalArg
 from rich.console import Console
 
 from flows.commands.flags import Flags, read_flags
-from flows.home import workspace
+from flows.commands.served_run import served_run
 from model.errors import ConfigError
 from serving.config import ServeConfig
 from serving.trust.certificates import AUTHORITY
@@ -26,7 +26,9 @@ class VerifyFlags(Flags):
 
     file: CliPositionalArg[Path] = Field(description="an MP4, WebP or JPEG")
     authority: Path | None = Field(default=None, description="PEM root to trust; that of the workspace's own server")
-    workspace: Path | None = Field(default=None, description="the run whose server is trusted; artifacts/demo")
+    workspace: Path | None = Field(
+        default=None, description="the run whose server is trusted; as `skyloom serve` chooses it"
+    )
 
 
 def verify(name: str, arguments: list[str]) -> int:
@@ -45,7 +47,7 @@ def _authority(flags: VerifyFlags) -> bytes | None:
         if not flags.authority.is_file():
             raise ConfigError(f"{flags.authority} is no file; name the PEM file of a root certificate")
         return flags.authority.read_bytes()
-    place = workspace(flags.workspace, "demo")
+    place = served_run(flags.workspace)
     path = ServeConfig.of_run(place.root, tracking_uri=place.tracking_uri).identity / AUTHORITY
     return path.read_bytes() if path.is_file() else None
 

@@ -29,7 +29,7 @@ def taken(
     taking = update(Job).where(Job.sequence.in_(found)).values(mine | times).returning(Job)
     jobs = sorted(session.scalars(taking), key=lambda job: job.sequence) if found else []
     for job in jobs:
-        if job.attempts == 1:
+        if job.fence == 1:  # attempts may go back
             record(session, job.id, job.owner, "video.in_progress", now=now)
     return jobs
 
@@ -37,15 +37,17 @@ def taken(
 def renewed(
     connection: Connection, job: Job, fence: int, *, now: float, lease_s: float, percent: int | None = None
 ) -> bool:
-    """Whether the fence is live: then the lease lasts for `lease_s` more, and the job is as far as is said."""
+    """Whether the fence is live: then the lease lasts for `lease_s` more, and the job is as far as is said.
+
+    What is less than an earlier attempt had reached says nothing: what clients see never moves backward.
+    """
     values = {"of_id": job.id, "of_fence": fence, "until_s": now + lease_s}
-    if percent is None:
-        return first_row(connection, RENEW, values) is not None
-    percent = min(max(percent, 0), 99)
-    is_live = first_row(connection, PROGRESS, {**values, "percent": percent}) is not None
-    if is_live:
-        add_event(connection, job.id, job.owner, "video.progress", now=now, progress=percent)
-    return is_live
+    if percent is not None:
+        percent = min(max(percent, 0), 99)
+        if first_row(connection, PROGRESS, {**values, "percent": percent}) is not None:
+            add_event(connection, job.id, job.owner, "video.progress", now=now, progress=percent)
+            return True
+    return first_row(connection, RENEW, values) is not None
 
 
 def fail_hopeless(session: Session, *, now: float, max_attempts: int) -> None:
@@ -54,7 +56,7 @@ def fail_hopeless(session: Session, *, now: float, max_attempts: int) -> None:
         "error_code": "attempts_exhausted",
         "error_message": f"The worker was lost {max_attempts} times while making this video.",
     }
-    hopeless = update(Job).where(lost_at(now), Job.attempts >= max_attempts).values(exhausted)
+    hopeless = update(Job).where(lost_at(now), Job.deleted_s.is_(None), Job.attempts >= max_attempts).values(exhausted)
     for failed in session.scalars(hopeless.returning(Job)):
         record(session, failed.id, failed.owner, "video.failed", now=now, progress=failed.progress)
 

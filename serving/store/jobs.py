@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, and_, func, not_, or_, select, update
+from sqlalchemy import Connection, and_, case, func, not_, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -143,7 +143,10 @@ class JobTable:
     def delete(self, job_id: str) -> bool:
         """Whether there was such a job; it is gone now, and a worker that has it is refused from here on."""
         now = self._clock()
+        # not `queued` for ever: idle workers look through those that wait
+        ended = case((Job.completed_s.is_(None), "failed"), else_=Job.status)
         gone = {"deleted_s": now, "idempotency_key": None, "prompt": "", "settings": {}, "fingerprint": ""}
+        gone |= {"status": ended}
         statement = update(Job).where(Job.id == job_id, Job.deleted_s.is_(None)).values(gone).returning(Job.owner)
         with self.database.write() as session:
             owner = session.scalar(statement)
@@ -232,7 +235,8 @@ class JobTable:
 
     def release(self, lease: Lease) -> bool:
         """Whether the job was handed back at once, the attempt not counted: for a worker that is asked to stop."""
-        return self._write_fenced(lease, {"lease_until_s": 0.0, "attempts": Job.attempts - 1})
+        # a later fence: this worker may be renewing the lease at this very moment
+        return self._write_fenced(lease, {"lease_until_s": 0.0, "attempts": Job.attempts - 1, "fence": Job.fence + 1})
 
     def _write_fenced(self, lease: Lease, values: dict[str, Any], happened: EventType | None = None) -> bool:
         live = (Job.id == lease.job.id, Job.fence == lease.fence, Job.status == "in_progress", Job.deleted_s.is_(None))

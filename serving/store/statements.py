@@ -54,8 +54,8 @@ HELD = select(Job.sequence).where(_LIVE)
 RENEW = update(Job).where(_LIVE).values(lease_until_s=bindparam("until_s")).returning(Job.id)
 """The lease for longer, as long as it is live."""
 
-PROGRESS = RENEW.values(progress=bindparam("percent"))
-"""As `RENEW`; the worker that renews a lease says how far it is."""
+PROGRESS = RENEW.where(Job.progress < bindparam("percent")).values(progress=bindparam("percent"))
+"""As `RENEW`, where the worker is farther than was known."""
 
 INSERT = insert(Job).returning(Job.sequence)
 _IS_UNFINISHED = or_(Job.status == "queued", Job.status == "in_progress")

@@ -1,4 +1,4 @@
-"""Troubles that are nobody's fault and pass: no space left, or a database that does not answer."""
+"""Troubles that are nobody's fault and pass: no space left, a database or a registry that does not answer."""
 
 import logging
 import sqlite3
@@ -8,7 +8,7 @@ import psycopg
 from sqlalchemy import exc
 from sqlalchemy.exc import DBAPIError
 
-from model.errors import is_disk_full
+from model.errors import RegistryAwayError, is_disk_full
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +31,8 @@ def is_full(error: BaseException) -> bool:
 
 
 def is_out_of_reach(error: BaseException) -> bool:
-    """Whether the database did not answer: another holds it for too long, all connections are taken, or it is away."""
-    if isinstance(error, exc.TimeoutError):
+    """Whether the database or the registry did not answer: it is held for too long, overwhelmed, or away."""
+    if isinstance(error, exc.TimeoutError | RegistryAwayError):
         return True
     if not isinstance(error, DBAPIError) or error.orig is None:
         return False
@@ -59,5 +59,5 @@ def unless_in_trouble(work: Callable[[], bool | None]) -> bool:
     except Exception as error:
         if not passes(error):
             raise
-        logger.exception("the job table cannot be written at the moment")
+        logger.exception("the job table cannot be written, or the registry does not answer, at the moment")
         return False

@@ -53,7 +53,8 @@ class Courier:
         try:
             self._deliver(errand)
         finally:
-            self._busy.discard(errand.endpoint.owner)
+            with self._lock:
+                self._busy.discard(errand.endpoint.owner)
         return True
 
     def _deliver(self, errand: Errand) -> None:

@@ -34,6 +34,8 @@ class Claim(NamedTuple):
     title: str
     generation: Mapping[str, Any]
     ingredients: Sequence[Ingredient] = ()
+    holds_uploads: bool = False
+    """Whether anything in it, however many videos ago, came from an upload."""
 
     @property
     def has_parent(self) -> bool:
@@ -133,7 +135,7 @@ def _described(claim: Claim, index: int) -> dict[str, str]:
 
 def _actions(claim: Claim) -> list[dict[str, Any]]:
     used = {"parameters": {"ingredientIds": _labels(claim)}}
-    made = {"digitalSourceType": MADE_FROM_OTHERS_TOO if claim.generation.get("uploads") else MADE_BY_A_MODEL}
+    made = {"digitalSourceType": MADE_FROM_OTHERS_TOO if claim.holds_uploads else MADE_BY_A_MODEL}
     if claim.has_parent:
         return [{"action": "c2pa.opened", **used}, {"action": "c2pa.edited", **made}]
     created = {"action": "c2pa.created", **made}

@@ -7,6 +7,7 @@ import pytest
 
 from data.video import write_mp4
 from flows.cli import main
+from flows.commands.served_run import served_run
 from serving.config import ServeConfig
 from serving.trust.certificates import AUTHORITY, make_identity, own_identity
 from serving.trust.provenance import Claim, Ingredient, Notary
@@ -30,7 +31,7 @@ def verify(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str
 def test_of_the_workspace_s_own_server_it_is_trusted(
     film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = ServeConfig.of_run(tmp_path / "demo", tracking_uri="unused")
+    config = ServeConfig.of_run(served_run(None).root, tracking_uri="unused")
     notary = Notary(own_identity(config.identity))
     before = tmp_path / "before.mp4"
     before.write_bytes(film.read_bytes())

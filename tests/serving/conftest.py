@@ -104,6 +104,9 @@ class Shelf:
         self.fetched.append(model.name)
         return self.folder / part
 
+    def clear(self, model: RegisteredModel) -> None:
+        """Nothing was copied."""
+
 
 class Store:
     """A real MLflow store in a folder; making one takes seconds, so tests share it under names of their own."""

@@ -42,6 +42,9 @@ class OneModel:
         """Its folder."""
         return self.folder / part
 
+    def clear(self, model: RegisteredModel) -> None:
+        """Nothing was copied."""
+
 
 def config_of(folder: Path, lease_s: float = 20.0) -> ServeConfig:
     """The settings that the test has too."""

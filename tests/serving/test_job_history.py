@@ -123,7 +123,7 @@ class JobHistory(RuleBasedStateMachine):
         holds = known.holds(lease)
         assert self.table.release(lease) == holds
         if holds:
-            known.attempts, known.lease_until_s = known.attempts - 1, 0.0
+            known.attempts, known.fence, known.lease_until_s = known.attempts - 1, known.fence + 1, 0.0
 
     @rule(data=st.data())
     def delete(self, data: st.DataObject) -> None:

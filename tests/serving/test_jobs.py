@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from serving.store.database import Database
+from serving.store.events import EventTable
 from serving.store.jobs import IdempotencyConflictError, JobTable, NewJob, UnknownCursorError
+from serving.store.tables import Job
 
 A_JOB = NewJob(model="skyloom", prompt="a red ball", seconds="2", size="64x64", settings={"seed": 1}, fingerprint="f")
 
@@ -101,6 +104,49 @@ def test_a_job_that_loses_three_workers_fails(table: JobTable, clock: Clock) -> 
     found = table.get(job.id)
     assert found is not None
     assert (found.status, found.error_code) == ("failed", "attempts_exhausted")
+
+
+def test_a_renewal_that_comes_late_does_not_undo_a_release(table: JobTable) -> None:
+    table.create(A_JOB)
+    lease = table.claim("first", lease_s=60)
+    assert lease
+    assert table.release(lease)
+    assert not table.renew(lease, lease_s=60, progress=50)
+    assert table.claim("second", lease_s=60)
+
+
+def test_what_clients_see_moves_forward_only(table: JobTable, clock: Clock) -> None:
+    job, _ = table.create(A_JOB)
+    first = table.claim("first", lease_s=10)
+    assert first
+    assert table.renew(first, lease_s=10, progress=80)
+    assert table.release(first)
+    second = table.claim("second", lease_s=10)
+    assert second
+    for percent in (10, 80, 90):
+        assert table.renew(second, lease_s=10, progress=percent)
+    events = EventTable(table.database).after(job.id)
+    assert [(event.type, event.progress) for event in events] == [
+        ("video.queued", 0), ("video.in_progress", 0), ("video.progress", 80), ("video.progress", 90)
+    ]  # fmt: skip
+
+
+def test_a_deleted_job_does_not_fail_as_well(table: JobTable, clock: Clock) -> None:
+    gone, _ = table.create(A_JOB)
+    other, _ = table.create(A_JOB)
+    for _ in range(3):
+        for worker in ("one", "two"):
+            assert table.claim(worker, lease_s=10)
+        clock.now_s += 11
+    assert table.delete(gone.id)
+    assert table.claim("one", lease_s=10) is None
+    kinds = {job.id: [event.type for event in EventTable(table.database).after(job.id)] for job in (gone, other)}
+    assert kinds[gone.id][-1] == "video.deleted"
+    assert kinds[other.id][-1] == "video.failed"
+    waiting, _ = table.create(A_JOB)
+    table.delete(waiting.id)
+    with table.database.read() as session:
+        assert set(session.scalars(select(Job.status))) == {"failed"}, "nobody looks through what is deleted"
 
 
 def test_a_released_job_does_not_lose_an_attempt(table: JobTable) -> None:

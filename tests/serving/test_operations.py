@@ -119,6 +119,25 @@ def test_a_changed_video_names_what_it_was_made_from(
     assert "digitalsourcetype/compositeWithTrainedAlgorithmicMedia" in text
 
 
+def test_what_came_from_an_upload_is_never_called_a_models_own(
+    post: Post, client: TestClient, made: dict[str, Any], film: Path, tmp_path: Path
+) -> None:
+    def kind(video: dict[str, Any]) -> str:
+        path = tmp_path / "got.mp4"
+        path.write_bytes(client.get(f"/v1/videos/{video['id']}/content").content)
+        manifest = c2pa.Reader.try_create(path).get_active_manifest()
+        (actions,) = [entry["data"] for entry in manifest["assertions"] if entry["label"].startswith("c2pa.actions")]
+        (kinds,) = {action["digitalSourceType"] for action in actions["actions"] if "digitalSourceType" in action}
+        return kinds.rpartition("/")[2]
+
+    edited = post("/edits", {"prompt": "a blue ball"}, files={"video": film.read_bytes()})
+    again = post(f"/{edited['id']}/remix", {"prompt": "a red ball"})
+    joined = {"video": {"id": again["id"]}, "second_video": {"id": again["id"]}, "prompt": "p", "seconds": "0.5"}
+    for video in (edited, again, post("/joins", joined)):
+        assert kind(video) == "compositeWithTrainedAlgorithmicMedia"
+    assert kind(post(f"/{made['id']}/remix", {"prompt": "a blue ball"})) == "trainedAlgorithmicMedia"
+
+
 def test_an_upload_is_edited_in_the_nearest_size(post: Post, client: TestClient, film: Path, tmp_path: Path) -> None:
     edited = post("/edits", {"prompt": "a blue ball"}, files={"video": ("any.name", film.read_bytes(), "text/plain")})
     assert (edited["size"], edited["seconds"]) == ("64x64", "1.25")

@@ -8,7 +8,7 @@ import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 
-from model.errors import RegistryError
+from model.errors import RegistryAwayError, RegistryError
 from serving.loader import load_model
 from serving.registry import ModelRegistry, is_in_store
 
@@ -50,6 +50,37 @@ def test_weights_other_than_those_registered_are_refused(store) -> None:
     found = registry.resolve("forged", "champion")
     with pytest.raises(RegistryError, match="registered with weights 000000000000"):
         load_model(found, registry.fetch(found))
+
+
+def test_a_copy_of_what_lies_elsewhere_goes_when_it_is_loaded(store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*, artifact_uri: str, tracking_uri: str, dst_path: str | None) -> str:
+        assert dst_path is not None
+        (Path(dst_path) / "skyloom.json").write_text(artifact_uri)
+        return dst_path
+
+    store.register("elsewhere")
+    registry = ModelRegistry(store.uri)
+    found = registry.resolve("elsewhere", "champion")
+    assert registry.fetch(found).is_relative_to(store.root), "what is here is not copied"
+    registry.clear(found)
+    assert registry.fetch(found).is_dir()
+    monkeypatch.setattr(registry, "_address", lambda model: "mlflow-artifacts:/1/models")
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", download)
+    folders = [registry.fetch(found) for _ in range(3)]
+    assert len(set(folders)) == 1
+    assert (folders[0] / "skyloom.json").is_file()
+    registry.clear(found)
+    assert not folders[0].exists()
+
+
+def test_a_store_that_does_not_answer_is_told_from_one_that_has_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        registry = ModelRegistry(f"http://127.0.0.1:{unused.getsockname()[1]}")
+        for ask in (lambda: registry.resolve("m", "champion"), lambda: registry.versions("m")):
+            with pytest.raises(RegistryAwayError):
+                ask()
 
 
 def test_vanished_artifacts_are_reported(store) -> None:

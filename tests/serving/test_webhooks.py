@@ -17,6 +17,7 @@ from serving.api.app import create_app
 from serving.config import ServeConfig
 from serving.store.database import Database
 from serving.store.events import delivery
+from serving.store.jobs import JobTable
 from serving.store.tables import WebhookEndpoint
 from serving.store.webhooks import MOST_ENDPOINTS, WebhookTable
 from serving.trust import courier as courier_module
@@ -229,9 +230,9 @@ def test_a_reply_that_drips_is_waited_for_no_longer_than_any() -> None:
 
 
 def test_an_owner_whose_endpoint_is_slow_delays_nobody_else(
-    client: TestClient, receiver: Receiver, config: ServeConfig, courier: Courier, monkeypatch: pytest.MonkeyPatch
+    jobs: JobTable, receiver: Receiver, courier: Courier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = Database(config.database_url)
+    database = jobs.database
     table = WebhookTable(database)
     for owner in ("slow", "slow", "quick"):
         endpoint = table.create(owner, name="n", url=f"http://{receiver.host}/", event_types=["video.completed"])

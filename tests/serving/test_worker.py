@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from model.errors import ConfigError
+from model.errors import ConfigError, RegistryAwayError, RegistryError, StageError
 from model.plan import Piece
+from serving import worker as worker_module
 from serving.config import ServeConfig
 from serving.draft import Draft
 from serving.engine import LoadedModel
@@ -17,6 +18,7 @@ from serving.store.database import Database
 from serving.store.jobs import JobTable, NewJob
 from serving.store.served import ServedTable
 from serving.store.tables import Job
+from serving.store.trouble import unless_in_trouble
 from serving.worker import Worker
 
 SETTINGS = {"seed": 1, "num_inference_steps": 4, "guidance_scale": 2.0, "negative_prompt": "", "fps": 8.0}
@@ -134,6 +136,51 @@ def test_a_broken_new_version_leaves_the_old_one_serving(worker: Worker, jobs: J
     job_id = queue(jobs)
     worker.run_one()
     assert (found(jobs, job_id).result or {})["model_version"] == "1"
+
+
+def test_a_version_that_cannot_be_loaded_is_not_fetched_at_every_look(worker: Worker, shelf, monkeypatch) -> None:
+    def refuse(model: object, folder: object) -> None:
+        raise StageError("no such weights")
+
+    shelf.version = "2"
+    monkeypatch.setattr(worker._models, "_load", refuse)
+    shelf.fetched.clear()
+    for _ in range(5):
+        worker.follow_aliases()
+    assert len(shelf.fetched) == 1
+    assert worker.version == "1"
+
+
+def test_while_the_registry_is_away_a_job_waits_and_loses_no_attempt(
+    worker: Worker, jobs: JobTable, shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(name: str, alias: str) -> None:
+        raise RegistryAwayError("http://10.1.2.3:5000 does not answer")
+
+    job_id = queue(jobs)
+    with monkeypatch.context() as patched:
+        patched.setattr(worker_module, "REGISTRY_PAUSE_S", 0)
+        patched.setattr(shelf, "resolve", away)
+        worker._models._loaded.clear()
+        for _ in range(5):
+            assert not unless_in_trouble(worker.run_one)
+        assert found(jobs, job_id).attempts == 0
+    assert worker.run_one()
+    assert (found(jobs, job_id).status, found(jobs, job_id).attempts) == ("completed", 1)
+
+
+def test_what_is_wrong_with_a_model_names_no_address_of_ours(
+    worker: Worker, jobs: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(model: object, folder: object) -> None:
+        raise RegistryError("/srv/secret/mlflow has no such folder")
+
+    job_id = queue(jobs)
+    worker._models._loaded.clear()
+    monkeypatch.setattr(worker._models, "_load", gone)
+    assert worker.run_one()
+    assert found(jobs, job_id).error_code == "generation_failed"
+    assert "secret" not in (found(jobs, job_id).error_message or "")
 
 
 def test_stopping_hands_the_job_back_and_another_finishes_it(
