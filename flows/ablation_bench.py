@@ -13,22 +13,25 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data.workspace import Workspace
+from data.worlds.captions import heldout_prompts
 from flows.bench import Measurement
 from flows.home import home, workspace
+from flows.presets import PRESETS
 from flows.recipes import Recipe, remembered
 from flows.runner import run_stage
 from model.errors import StageError
 from model.pipeline import SkyloomPipeline
 from training.clips import kept_rows
 from training.config import EvaluationConfig, TransformerTraining
-from training.evaluate import ask_world, draw
+from training.evaluate import Asked, ask_world, draw
 from training.judge import wilson_interval
 from training.probe import Probe, accuracy
 from training.truth import largest_count, truth_of_clips
 
 log = logging.getLogger(__name__)
 
-NUM_PROMPTS, SEED = 186, 4321
+MOST_PROMPTS, SEED = 186, 4321
+"""All combinations of one object that no film shows."""
 SHARED = ("catalog", "latents", "autoencoder")
 UPSTREAM = ("encode", "autoencoder")
 
@@ -60,6 +63,7 @@ class Score(NamedTuple):
     all: float
     shape: float
     by_size: dict[str, float]
+    num_prompts: int
 
 
 def ablations() -> dict[str, Measurement]:
@@ -110,10 +114,23 @@ def judged(demo: Workspace, pipeline_folder: Path) -> Score:
     """What the demo's probe finds in the videos of a pipeline, the prompts shared out over the trained sizes."""
     pipeline = SkyloomPipeline.from_pretrained(pipeline_folder)
     truth = truth_of_clips(demo, kept_rows(demo))
-    asked = ask_world(EvaluationConfig(num_prompts=NUM_PROMPTS, seed=SEED), pipeline, largest_count(truth))
+    asked = unasked(ask_world(EvaluationConfig(num_prompts=MOST_PROMPTS, seed=SEED), pipeline, largest_count(truth)))
     probe = Probe.load(demo.evaluation / "probe.safetensors")
     seen = probe.read(draw(pipeline, asked, SEED))
     return scored(seen, [{name: each[name] for name in probe.vocabulary} for each in asked.attributes], asked.buckets)
+
+
+def unasked(asked: Asked) -> Asked:
+    """Without what the demo's own evaluation asks: settings are chosen by these prompts, and judged by those."""
+    config = PRESETS["demo"]().evaluation
+    assert config is not None, "the demo is judged"
+    tested = {text for text, _ in heldout_prompts(config.num_prompts, config.seed, 1)}
+    places = [place for place, prompt in enumerate(asked.prompts) if prompt not in tested]
+    return Asked(
+        [asked.prompts[place] for place in places],
+        [asked.attributes[place] for place in places],
+        [asked.buckets[place] for place in places],
+    )
 
 
 def scored(seen: Sequence[Mapping[str, str]], asked: Sequence[Mapping[str, str]], sizes: Sequence[str]) -> Score:
@@ -123,17 +140,17 @@ def scored(seen: Sequence[Mapping[str, str]], asked: Sequence[Mapping[str, str]]
     for size in sorted(set(sizes)):
         places = [place for place, other in enumerate(sizes) if other == size]
         by_size[size] = float(np.mean([seen[place] == asked[place] for place in places]))
-    return Score(found["all"], found["shape"], by_size)
+    return Score(found["all"], found["shape"], by_size, len(seen))
 
 
 def compared(variant: Variant, score: Score, usual: Score) -> Measurement:
     """One row: no goal, since either may win."""
-    low, high = (100 * end for end in wilson_interval(score.all, NUM_PROMPTS))
+    low, high = (100 * end for end in wilson_interval(score.all, score.num_prompts))
     sizes = ", ".join(
         f"{size} {100 * share:.0f} for {100 * usual.by_size[size]:.0f}" for size, share in score.by_size.items()
     )
     what = (
-        f"all attributes right of {NUM_PROMPTS} unseen prompts when the demo is trained {variant.what} "
+        f"all attributes right of {score.num_prompts} unseen prompts when the demo is trained {variant.what} "
         f"({low:.1f} to {high:.1f}; {sizes}; shape alone {100 * score.shape:.0f} for {100 * usual.shape:.0f})"
     )
     return Measurement(

@@ -99,7 +99,7 @@ def inpainting(studio: Studio) -> dict[str, Measurement]:
     return {
         "inpaint outside": Measurement(
             what=f"farthest pixel outside the region of {num} inpaintings from the given video",
-            ours=max(levels), unit="levels", goal="none", holds=not max(levels),
+            ours=max(levels), unit="levels", goal="0", holds=not max(levels),
         ),
         "inpaint inside": at_least_share(what, seen["ours"], seen["pasted"], peer),
         "inpaint border": at_most(border, median(borders["ours"]), BORDER_LIMIT, median(borders["pasted"]), peer, "x"),

@@ -56,9 +56,9 @@ def crowded(server: Server) -> dict[str, Measurement]:
     who = f"{NUM_POLLERS} pollers, {NUM_CREATORS} creators, {LOAD_S:.0f} s"
     what = f"{who}: {len(found)} jobs, {crowd.num_polls} polls"
     return {
-        "lost": Measurement(what=f"{what}: lost or failed", ours=lost, unit="jobs", goal="none", holds=not lost),
+        "lost": Measurement(what=f"{what}: lost or failed", ours=lost, unit="jobs", goal="0", holds=not lost),
         "wrong": Measurement(
-            what=f"{what}: wrong answers", ours=len(crowd.wrong), unit="", goal="none", holds=not crowd.wrong,
+            what=f"{what}: wrong answers", ours=len(crowd.wrong), unit="", goal="0", holds=not crowd.wrong,
             details={"first": crowd.wrong[0]} if crowd.wrong else {},
         ),
         "memory": Measurement(

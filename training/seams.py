@@ -21,10 +21,20 @@ def value_ratio(video: np.ndarray, seam: int) -> float:
     return _ratio(np.abs(np.diff(video.astype(np.float32), axis=0)).mean(axis=(1, 2, 3)), [seam - 1])
 
 
-def motion_ratio(video: np.ndarray, seam: int) -> float:
-    """The largest change of change at the seam over the median elsewhere: a jump in velocity shows here."""
-    second = np.abs(np.diff(video.astype(np.float32), n=2, axis=0)).mean(axis=(1, 2, 3))
-    return _ratio(second, [place for place in (seam - 2, seam - 1) if 0 <= place < len(second)])
+def motion_ratio(video: np.ndarray, seam: int, like: np.ndarray | None = None) -> float:
+    """The largest change of change at the seam over the median elsewhere: a jump in velocity shows here.
+
+    Where the rest of the video is made to be even, the median is that of a video `like` it.
+    """
+    second, places = _second_differences(video), (seam - 2, seam - 1)
+    places = [place for place in places if 0 <= place < len(second)]
+    if like is None:
+        return _ratio(second, places)
+    return float(second[places].max() / max(float(np.median(_second_differences(like))), 1e-6))
+
+
+def _second_differences(video: np.ndarray) -> np.ndarray:
+    return np.abs(np.diff(video.astype(np.float32), n=2, axis=0)).mean(axis=(1, 2, 3))
 
 
 def flow_ratio(video: np.ndarray, seam: int) -> float:

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from data.workspace import Workspace
+from data.worlds.captions import heldout_prompts
 from flows import ablation_bench
 from flows.presets import PRESETS
 from model.errors import StageError
 from training.config import TransformerTraining
+from training.evaluate import Asked
 from training.transformer_worker import middle_square
 
 
@@ -56,6 +58,17 @@ def test_shares_are_counted_in_all_and_by_size() -> None:
     score = ablation_bench.scored(seen, asked, ["64x64x16", "64x64x16", "80x48x16", "80x48x16"])
     assert (score.all, score.shape) == (0.5, 0.75)
     assert score.by_size == {"64x64x16": 0.5, "80x48x16": 0.5}
+
+
+def test_no_prompt_is_one_that_the_demo_is_tested_with() -> None:
+    config = PRESETS["demo"]().evaluation
+    assert config
+    tested = {text for text, _ in heldout_prompts(config.num_prompts, config.seed, 1)}
+    texts = [text for text, _ in heldout_prompts(ablation_bench.MOST_PROMPTS, ablation_bench.SEED, 1)]
+    assert tested < set(texts), "there are no more"
+    left = ablation_bench.unasked(Asked(texts, [{}] * len(texts), ["64x64x16"] * len(texts)))
+    assert set(left.prompts) == set(texts) - tested
+    assert len(left.prompts) == len(left.buckets) == len(texts) - len(tested)
 
 
 def test_without_a_demo_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
