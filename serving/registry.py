@@ -1,6 +1,7 @@
 """The model registry as the server sees it: an alias names a version, a version has a folder of weights."""
 
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -108,7 +109,8 @@ class ModelRegistry:
         shutil.rmtree(self._copy(model), ignore_errors=True)
 
     def _copy(self, model: RegisteredModel) -> Path:
-        folder = Path(self._copies.name) / model.id
+        # each thread's own: one looks at the files of a version while another loads it
+        folder = Path(self._copies.name) / str(threading.get_ident()) / model.id
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 

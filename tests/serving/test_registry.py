@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlflow
@@ -68,7 +69,11 @@ def test_a_copy_of_what_lies_elsewhere_goes_when_it_is_loaded(store, monkeypatch
     monkeypatch.setattr("mlflow.artifacts.download_artifacts", download)
     folders = [registry.fetch(found) for _ in range(3)]
     assert len(set(folders)) == 1
-    assert (folders[0] / "skyloom.json").is_file()
+    with ThreadPoolExecutor(1) as other:
+        elsewhere = other.submit(registry.fetch, found).result()
+        other.submit(registry.clear, found).result()
+    assert not elsewhere.exists()
+    assert (folders[0] / "skyloom.json").is_file(), "another thread has its own"
     registry.clear(found)
     assert not folders[0].exists()
 
