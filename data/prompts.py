@@ -23,7 +23,7 @@ _MOTIONS = (
     (r"\b(jump|jumps|jumping|hop|hops|hopping|bounce|bounces|bouncing)\b", "jumps"),
 )
 _CAMERAS = ((r"\bpan\w*", "pans right"), (r"\bzoom\w*", "zooms in"), (r"\b(still|static|fixed)\b", "stays still"))
-_VERB = re.compile(r"\bcan (?=(you|we|i|it|a|an|the|two|three)\b)")
+_VERB = re.compile(r"(^|(?<=[.?!,;] ))can (?=(you|we|i|it|a|an|the|two|three)\b)")
 """Of a question, in which no cylinder is meant."""
 
 _CAMERA_CLAUSE = re.compile(r"\b(the )?camera( \w+){0,2}|\b(pan|zoom)\w*( \w+)?")

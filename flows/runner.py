@@ -129,9 +129,9 @@ def _forget_other_work(stage: Stage, recipe: Recipe, workspace: Workspace) -> No
     """
     if not stage.state:
         return
-    key = _key(stage, recipe, workspace, of_state=True)
+    key, whole = _key(stage, recipe, workspace, of_state=True), _key(stage, recipe, workspace)
     note = workspace.receipts / f"{stage.name}.begun"
-    if not note.exists() or note.read_text() != key:
+    if not note.exists() or note.read_text() not in (key, whole):  # once the whole key was noted
         for folder in (workspace.root / name for name in stage.state if (workspace.root / name).exists()):
             log.info("%s: %s was saved from other inputs or settings, and is deleted", stage.name, folder)
             shutil.rmtree(folder, ignore_errors=True)

@@ -162,7 +162,9 @@ class SkyloomPipeline(TaskRunner, DiffusionPipeline):
     def generate(
         self, prompts: Sequence[str], shape: VideoShape, *, seeds: Sequence[int], options: SamplingOptions | None = None
     ) -> Generator[SamplingProgress, None, list[Video]]:
-        """Different prompts in one batch, in one window. A seed gives the same bytes, whatever else is in the batch.
+        """Different prompts in one batch, in one window.
+
+        A seed gives the same video whatever else is in the batch, but for single levels of 256: sums are rounded.
 
         Raises:
             ConfigError: no prompt, unequal numbers of prompts and seeds, or a size that the model cannot make.

@@ -17,7 +17,7 @@ from serving.config import ServeConfig
 from serving.draft import Draft
 from serving.keeper import LeaseKeeper
 from serving.limits import ModelFacts
-from serving.orders import Shelf, claim_of, holds_uploads
+from serving.orders import Shelf, claim_of
 from serving.store.jobs import Lease
 from serving.store.trouble import NO_SPACE, is_full, is_out_of_reach, unless_in_trouble
 from serving.tracing import tracer
@@ -145,7 +145,6 @@ class Finisher:
             "model_version": facts.version,
             "weights_digest": facts.weights_digest,
             "seconds": film.seconds,
-            "holds_uploads": holds_uploads(job, self._shelf),
         }
         if self._shelf.jobs.complete(lease, result):
             self._shelf.storage.keep_only(job, lease.fence)

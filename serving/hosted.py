@@ -16,6 +16,7 @@ from serving.loader import read_facts
 from serving.registry import RegisteredModel
 from serving.store.served import ServedTable
 from serving.store.tables import ModelVersion
+from serving.store.trouble import passes
 
 logger = logging.getLogger(__name__)
 
@@ -132,10 +133,19 @@ class HostedModels:
             key = _Key(name, wanted.version)
             if wanted.version == self._followed.get(name) or self._refused.get(key, _NO_PAUSE).lasts:
                 continue
-            self._refused[key] = self._refused.get(key, _NO_PAUSE).after()
-            with self._lenient(name):
+            with self._lenient(name), self._remembered(key):
                 self._follow(wanted)
-                self._refused.clear()
+
+    @contextmanager
+    def _remembered(self, key: _Key) -> Iterator[None]:
+        """A version that is at fault itself is left alone for a while; a trouble that passes is none of its own."""
+        try:
+            yield
+        except Exception as error:
+            if not passes(error):
+                self._refused[key] = self._refused.get(key, _NO_PAUSE).after()
+            raise
+        self._refused.pop(key, None)
 
     @contextmanager
     def _lenient(self, name: str) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """The model registry as the server sees it: an alias names a version, a version has a folder of weights."""
 
+import re
 import shutil
 import threading
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import mlflow.artifacts
+import requests
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -18,6 +20,7 @@ from model.errors import RegistryAwayError, RegistryError
 READY = "READY"  # MLflow's word for a version whose registration is complete
 _THIS_MACHINE = ("", "localhost")
 _FINAL = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED")
+_REFUSED = re.compile(r"\b40[0-9] Client Error|\berror code 40[0-9]\b|No such (file|artifact)")
 
 
 class RegisteredModel(NamedTuple):
@@ -143,9 +146,18 @@ def _is_here(address: str) -> bool:
     return scheme in ("", "file") and host in _THIS_MACHINE
 
 
-def _kind_of(error: MlflowException) -> type[RegistryError]:
-    """What is missing stays so; anything else is a store that does not answer as it should."""
-    return RegistryError if error.error_code in _FINAL else RegistryAwayError
+def _kind_of(error: object) -> type[RegistryError]:
+    """What is missing or forbidden stays so; a store that does not answer, or not as it should, may do so later.
+
+    MLflow passes on what its own HTTP requests met as text.
+    """
+    if isinstance(error, MlflowException):
+        is_final = error.error_code in _FINAL or _REFUSED.search(str(error)) is not None
+    elif isinstance(error, requests.HTTPError) and error.response is not None:
+        is_final = error.response.status_code < 500
+    else:
+        is_final = not isinstance(error, requests.RequestException)
+    return RegistryError if is_final else RegistryAwayError
 
 
 def _registered(found: ModelVersion) -> RegisteredModel:
@@ -154,5 +166,6 @@ def _registered(found: ModelVersion) -> RegisteredModel:
 
 
 def _unreadable(model: RegisteredModel, why: object) -> RegistryError:
-    kind = _kind_of(why) if isinstance(why, MlflowException) else RegistryError
-    return kind(f"the artifacts of {model.name} version {model.version} cannot be read ({why}); register it again")
+    return _kind_of(why)(
+        f"the artifacts of {model.name} version {model.version} cannot be read ({why}); register it again"
+    )

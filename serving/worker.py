@@ -27,7 +27,7 @@ from serving.tracing import StepSpans, batch_span
 from serving.trust.moderation import Moderator
 
 logger = logging.getLogger(__name__)
-REGISTRY_PAUSE_S = 1.0
+REGISTRY_PAUSE_S = 30.0
 
 
 class Worker:
@@ -142,11 +142,10 @@ class Worker:
         return films
 
     def _hand_back(self, leases: Sequence[Lease], error: Exception) -> None:
-        """While the registry is away the jobs wait for it, attempts uncounted; the job table itself may be away too."""
-        if isinstance(error, RegistryAwayError):
-            self._stop.wait(REGISTRY_PAUSE_S)
+        """While the registry is away the jobs wait for it, attempts uncounted, and others are made before them."""
+        if isinstance(error, RegistryAwayError):  # not where the job table itself is away
             for lease in leases:
-                self._jobs.release(lease)
+                self._jobs.release(lease, after_s=REGISTRY_PAUSE_S)
 
     def _sampled(self, leases: Sequence[Lease]) -> list[Film]:
         model = self._models.get(leases[0].job.model)  # a batch is of one model

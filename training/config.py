@@ -112,7 +112,11 @@ class TransformerTraining(Config):
     dense_fraction: float = Field(default=0.9, ge=0, le=1, description="Share of samples under their dense caption")
     image_fraction: float = Field(default=0, ge=0, lt=1, description="Share of batches that are images")
     scaled_fraction: float = Field(default=0, ge=0, lt=1, description="Share of batches at the other encoded sizes")
-    square_crops: bool = Field(default=False, description="Trains on the middle squares of the latents alone")
+    square_crops: bool = Field(
+        default=False,
+        description="Trains on the middle squares of the latents alone",
+        exclude_if=lambda is_on: not is_on,  # trainings from before there was such a setting stay valid
+    )
     sigma_shift: float = 1.0
     ema_decay: float = Field(default=0.9, ge=0, lt=1, description="Of the weights' average over steps")
     ema_widths: tuple[float, ...] = Field(

@@ -14,6 +14,9 @@ MOST_WAITED_FOR = 128
 MOST_IN_HAND = 16
 """Bodies of the largest size that may be in memory at once, whole or not."""
 
+SMALL_BYTES = 65_536
+"""What a request without files may take whatever else is in memory."""
+
 
 class TooManyBodiesError(Exception):
     """So much of others' bodies is in memory that no more is taken."""
@@ -48,15 +51,24 @@ class BodyLimits:
         """Waits no more for a body: it is whole, or its request has ended."""
         self._waiting.pop(body, None)
 
-    def take(self, num_bytes: int) -> None:
-        """Counts what has come, or with a negative number what is out of memory again.
+    def take(self, body: "Body", num_bytes: int) -> None:
+        """Counts what has come of a body; where that is more than there may be, the largest that waits must go.
 
         Raises:
-            TooManyBodiesError: that is more than there may be.
+            TooManyBodiesError: none waits that is larger than this one, which is not small.
         """
         self._num_bytes += num_bytes
-        if num_bytes > 0 and self._num_bytes > MOST_IN_HAND * self.max_bytes:
+        if self._num_bytes <= MOST_IN_HAND * self.max_bytes or body.num_bytes <= SMALL_BYTES:
+            return
+        largest = max(self._waiting, key=lambda waiting: waiting.num_bytes, default=body)
+        if largest.num_bytes <= body.num_bytes:
             raise TooManyBodiesError
+        self.end(largest)
+        largest.give_up()
+
+    def drop(self, num_bytes: int) -> None:
+        """Counts what is out of memory again."""
+        self._num_bytes -= num_bytes
 
 
 class Body:
@@ -66,7 +78,7 @@ class Body:
         self._receive = receive
         self._limits = limits
         self._due_s = asyncio.get_running_loop().time() + limits.timeout_s
-        self._num_bytes = 0
+        self.num_bytes = 0
         self._is_whole = False
         self._patience: asyncio.Timeout | None = None
 
@@ -82,9 +94,9 @@ class Body:
             return await self._receive()
         message = await self._next_piece()
         num_bytes = len(message.get("body", b""))
-        self._num_bytes += num_bytes
-        self._limits.take(num_bytes)
-        if self._num_bytes > self._limits.max_bytes:
+        self.num_bytes += num_bytes
+        self._limits.take(self, num_bytes)
+        if self.num_bytes > self._limits.max_bytes:
             raise BodyTooLargeError
         self._is_whole = not message.get("more_body", False)
         if self._is_whole:
@@ -94,7 +106,7 @@ class Body:
     def end(self) -> None:
         """Its request has ended, and nobody needs it."""
         self._limits.end(self)
-        self._limits.take(-self._num_bytes)
+        self._limits.drop(self.num_bytes)
 
     def give_up(self) -> None:
         """Ends the wait for the next piece."""
@@ -105,7 +117,7 @@ class Body:
     async def _next_piece(self) -> Message:
         self._limits.begin_waiting(self)
         try:
-            async with asyncio.timeout_at(self._due_s + self._num_bytes / SLOWEST_BYTES_PER_S) as self._patience:
+            async with asyncio.timeout_at(self._due_s + self.num_bytes / SLOWEST_BYTES_PER_S) as self._patience:
                 return await self._receive()
         except TimeoutError as error:
             raise BodyTooSlowError from error

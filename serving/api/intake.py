@@ -8,6 +8,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 from uuid import uuid4
@@ -83,7 +84,10 @@ class Intake:
         os.utime(self._path(name))
 
     def _check_room(self, owner: str) -> None:
-        num_bytes = sum(path.stat().st_size for path in self._folder.glob(f"*.{_mark_of(owner)}.npy"))
+        num_bytes = 0
+        for path in self._folder.glob(f"*.{_mark_of(owner)}.npy"):
+            with suppress(FileNotFoundError):  # the janitor took it
+                num_bytes += path.stat().st_size
         if num_bytes >= self._max_owner_bytes:
             message = "Too many uploads are kept for this API key; those that no video needs go within the hour."
             raise ApiError(429, message, code="quota_exceeded", headers={"retry-after": "120"})

@@ -16,6 +16,7 @@ from serving.api.errors import ApiError, invalid
 from serving.api.intake import Kind
 from serving.api.operations import Input, Scene
 from serving.limits import ModelFacts, num_frames_of
+from serving.orders import holds_uploads
 from serving.store.tables import Job
 
 DATA_URL = "data:"
@@ -102,7 +103,8 @@ def _finished(job: Job, facts: ModelFacts, name: str) -> Input:
         raise ApiError(409, message, code="video_not_ready", param=name, headers={"x-should-retry": "false"})
     width, height = (int(side) for side in job.size.split("x"))
     num_frames = num_frames_of(job.seconds, facts.fps)
-    return Input(VideoShape(num_frames, height, width), job=job.id, prompt=job.prompt)
+    shape = VideoShape(num_frames, height, width)
+    return Input(shape, job=job.id, prompt=job.prompt, holds_uploads=holds_uploads(job))
 
 
 def _given(fields: dict[str, Any], name: str) -> UploadFile | Mapping[str, Any]:

@@ -119,6 +119,7 @@ class Input:
     job: str | None = None
     upload: str | None = None
     prompt: str = ""
+    holds_uploads: bool = False
 
     @property
     def size(self) -> str:
@@ -129,6 +130,10 @@ class Input:
     def reference(self) -> dict[str, Any]:
         """What the job keeps of it."""
         return {"job": self.job} if self.job else {"upload": self.upload}
+
+
+def _is_from_outside(given: Input) -> bool:
+    return given.holds_uploads or given.upload is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +181,8 @@ class Asked:
             size=f"{shape.width}x{shape.height}",
             settings=settings
             | {"operation": operation, "inputs": inputs}
-            | ({"remixed_from_video_id": remixed} if remixed else {}),
+            | ({"remixed_from_video_id": remixed} if remixed else {})
+            | ({"holds_uploads": True} if any(map(_is_from_outside, self.inputs.values())) else {}),
             batch_key=digest_of(alike) if is_batchable else "",
             fingerprint=digest_of([request.model_dump(), operation, inputs]),
             idempotency_key=self.idempotency_key,

@@ -30,10 +30,10 @@ UNSERVED_S = 3600.0  # how long another server may take to come back with a mode
 
 
 class Attempt(NamedTuple):
-    """The last attempt at a job, and whether it gave the result."""
+    """The last attempt at a job, and how that stands."""
 
     fence: int
-    is_done: bool
+    status: str
 
 
 class Swept(NamedTuple):
@@ -131,7 +131,7 @@ class Janitor:
             jobs = session.execute(select(*columns).where(Job.deleted_s.is_(None))).all()
             characters = session.scalars(select(Character.upload)).all()
         inputs = (given for *_, settings in jobs for given in settings.get("inputs", {}).values())
-        live = {job_id: Attempt(fence, status == "completed") for job_id, status, fence, _ in jobs}
+        live = {job_id: Attempt(fence, status) for job_id, status, fence, _ in jobs}
         return live, {given["upload"] for given in inputs if "upload" in given} | {*characters}
 
     def _old(self, folder: Path) -> Iterator[Path]:
@@ -151,6 +151,7 @@ def is_left(name: str, last: Attempt) -> bool:
 
     A draft may look old while it is written: a folder keeps the time of its first file, which grows for hours.
     """
-    if last.is_done:
+    if last.status == "completed":
         return name != str(last.fence)
-    return name.startswith(".") and not name.startswith(f".{last.fence}.")
+    is_under_way = last.status != "failed" and name.startswith(f".{last.fence}.")
+    return name.startswith(".") and not is_under_way

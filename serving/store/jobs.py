@@ -233,10 +233,11 @@ class JobTable:
         error = {"error_code": code, "error_message": message}
         return self._write_fenced(lease, ended("failed", self._clock()) | error, "video.failed")
 
-    def release(self, lease: Lease) -> bool:
-        """Whether the job was handed back at once, the attempt not counted: for a worker that is asked to stop."""
+    def release(self, lease: Lease, after_s: float = 0.0) -> bool:
+        """Whether the job was handed back, the attempt not counted; others find it after a while, or at once."""
+        until = {"lease_until_s": self._clock() + after_s if after_s else 0.0}
         # a later fence: this worker may be renewing the lease at this very moment
-        return self._write_fenced(lease, {"lease_until_s": 0.0, "attempts": Job.attempts - 1, "fence": Job.fence + 1})
+        return self._write_fenced(lease, {**until, "attempts": Job.attempts - 1, "fence": Job.fence + 1})
 
     def _write_fenced(self, lease: Lease, values: dict[str, Any], happened: EventType | None = None) -> bool:
         live = (Job.id == lease.job.id, Job.fence == lease.fence, Job.status == "in_progress", Job.deleted_s.is_(None))

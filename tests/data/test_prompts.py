@@ -23,6 +23,7 @@ def test_a_dense_caption_says_the_same_again() -> None:
         ("tiny cyan sphere on a chessboard", ("small cyan ball", "checkered floor")),
         ("can a red ball jump?", ("red ball", "jumps up and down")),
         ("Can you show a green can, please?", ("green cylinder",)),
+        ("a blue can the camera pans right", ("blue cylinder",)),
         ("two green boxes fall", ("two", "green cubes fall from above")),
         ("3 small pink balls hop", ("three small pink balls jump up and down",)),
     ],

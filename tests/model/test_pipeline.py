@@ -1,5 +1,6 @@
 """The pipeline folder: save, load, refuse what was changed; videos of the asked size from text and given frames."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,6 @@ from diffusers import DiffusionPipeline
 
 from model.errors import CheckpointError, ConfigError
 from model.pipeline import SkyloomPipeline
-from model.plan import Script
 from model.runner import finish
 from model.shapes import VideoShape
 from model.tiny import save_tiny_pipeline
@@ -37,16 +37,20 @@ def test_a_seed_and_a_prompt_decide_the_bytes(pipeline: SkyloomPipeline) -> None
     assert not np.array_equal(first, pipeline("the camera zooms in", shape, seed=3))
 
 
-def test_a_seed_gives_the_same_bytes_beside_longer_prompts(pipeline: SkyloomPipeline) -> None:
-    shape, prompts = (
-        VideoShape(8, 32, 48),
-        ["a red ball", "a large green cone slides to the left, far away"],
-    )
-    together = finish(pipeline.generate(prompts, shape, seeds=[3, 4]))
-    pairs = [pipeline.velocity([Script.of(prompt, 1) for prompt in texts], "") for texts in (prompts, prompts[:1])]
-    x, sigma = torch.randn(1, pipeline.latent_channels, 2, 4, 6), torch.full((1, 2), 0.5)
-    both, alone = pairs[0](x.expand(2, -1, -1, -1, -1), sigma.expand(2, -1), "full")[:1], pairs[1](x, sigma, "full")
-    torch.testing.assert_close(both, alone, atol=1e-6, rtol=0)
+def test_a_prompt_is_read_alone_whatever_is_in_its_batch(
+    pipeline: SkyloomPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[list[str]] = []
+    real = pipeline.text_encoder.encode
+
+    def encode(prompts: Sequence[str]) -> list[torch.Tensor]:
+        read.append(list(prompts))
+        return real(prompts)
+
+    monkeypatch.setattr(pipeline.text_encoder, "encode", encode)
+    shape, prompts = VideoShape(8, 32, 48), ["a red ball", "a large green cone slides to the left, far away"]
+    together = finish(pipeline.generate([*prompts, prompts[0]], shape, seeds=[3, 4, 5]))
+    assert sorted(read) == [[text] for text in sorted([*prompts, ""])], "each once, and none padded to another"
     assert np.abs(together[0].astype(int) - pipeline(prompts[0], shape, seed=3)).max() <= 1
 
 

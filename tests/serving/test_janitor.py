@@ -96,6 +96,9 @@ def test_the_draft_under_way_stays_however_old_it_looks(
     assert janitor.sweep() == Swept(folders=1)
     assert mine.is_dir()
     assert not earlier.exists()
+    assert jobs.fail(lease, code="c", message="m")
+    assert janitor.sweep() == Swept(folders=1)
+    assert not mine.exists()
 
 
 def test_an_upload_stays_as_long_as_a_job_or_character_uses_it(

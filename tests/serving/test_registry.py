@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+import requests
 from mlflow.exceptions import MlflowException
 
 from model.errors import RegistryAwayError, RegistryError
@@ -86,6 +87,40 @@ def test_a_store_that_does_not_answer_is_told_from_one_that_has_nothing(monkeypa
         for ask in (lambda: registry.resolve("m", "champion"), lambda: registry.versions("m")):
             with pytest.raises(RegistryAwayError):
                 ask()
+
+
+def _http_error(status: int) -> requests.HTTPError:
+    reply = requests.Response()
+    reply.status_code = status
+    return requests.HTTPError(f"{status} Error", response=reply)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MlflowException("404 Client Error: NOT FOUND for url: http://mlflow/x"), RegistryError),
+        (MlflowException("Max retries exceeded"), RegistryAwayError),
+        (_http_error(404), RegistryError),
+        (_http_error(503), RegistryAwayError),
+        (requests.ConnectionError("refused"), RegistryAwayError),
+        (requests.Timeout("slow"), RegistryAwayError),
+        (FileNotFoundError("no such file"), RegistryError),
+    ],
+)
+def test_what_is_missing_is_told_from_what_does_not_answer(
+    store, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[RegistryError]
+) -> None:
+    def fail(**_: object) -> str:
+        raise error
+
+    if "troubled" not in store._names:
+        store.register("troubled")
+    registry = ModelRegistry(store.uri)
+    found = registry.resolve("troubled", "champion")
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", fail)
+    with pytest.raises(RegistryError) as caught:
+        registry.fetch(found)
+    assert type(caught.value) is kind
 
 
 def test_vanished_artifacts_are_reported(store) -> None:

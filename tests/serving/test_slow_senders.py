@@ -15,8 +15,16 @@ import uvicorn
 from fastapi import FastAPI
 
 from serving import bounded_http
+from serving.api import bodies
 from serving.api.app import create_app
-from serving.api.bodies import MOST_IN_HAND, MOST_WAITED_FOR
+from serving.api.bodies import (
+    MOST_IN_HAND,
+    MOST_WAITED_FOR,
+    Body,
+    BodyLimits,
+    BodyTooSlowError,
+    TooManyBodiesError,
+)
 from serving.bounded_http import MAX_HEAD_BYTES, BoundedHttp
 from serving.config import ServeConfig
 from serving.worker import Worker
@@ -184,7 +192,9 @@ def test_when_too_many_bodies_hang_the_oldest_must_go(config: ServeConfig, worke
 
 
 @pytest.mark.timeout(60)
-def test_only_so_much_of_bodies_is_held_at_once(config: ServeConfig, worker: Worker) -> None:
+def test_only_so_much_of_bodies_is_held_at_once(
+    config: ServeConfig, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whole bodies too: those that wait for something else are in memory."""
     app, large = create_app(config.model_copy(update={"max_body_bytes": 1000})), 900
     headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
@@ -218,9 +228,40 @@ def test_only_so_much_of_bodies_is_held_at_once(config: ServeConfig, worker: Wor
         await ask()
         return refused, statuses[3:]
 
+    monkeypatch.setattr(bodies, "SMALL_BYTES", 100)
     refused, served = asyncio.run(hold())
     assert refused == [503] * 3
     assert served == [200] * (num_held + 1)
+
+
+def test_small_bodies_pass_and_large_ones_that_wait_make_room() -> None:
+    async def begin() -> None:
+        limits = BodyLimits(max_bytes=1_000_000, timeout_s=60)
+
+        async def nothing() -> dict[str, Any]:
+            await asyncio.Event().wait()
+            return {}
+
+        def body(num_bytes: int, *, waits: bool) -> Body:
+            made = Body(nothing, limits)
+            made.num_bytes = num_bytes
+            limits.take(made, num_bytes)
+            if waits:
+                limits.begin_waiting(made)
+            return made
+
+        whole = [body(1_000_000, waits=False) for _ in range(MOST_IN_HAND - 1)]
+        slow = body(900_000, waits=True)
+        body(1000, waits=False)
+        with pytest.raises(TooManyBodiesError):
+            body(1_000_000, waits=False)
+        newcomer = body(200_000, waits=False)
+        with pytest.raises(BodyTooSlowError):
+            await slow.receive()
+        for each in (*whole, slow, newcomer):
+            each.end()
+
+    asyncio.run(begin())
 
 
 @pytest.mark.timeout(60)

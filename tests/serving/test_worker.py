@@ -30,6 +30,11 @@ def queue(jobs: JobTable, **changes: str) -> str:
     return jobs.create(NewJob(**{**vars(A_JOB), **changes}))[0].id
 
 
+def away(name: str, alias: str) -> None:
+    """A registry that does not answer."""
+    raise RegistryAwayError(f"http://10.1.2.3:5000 does not answer about {name}@{alias}")
+
+
 def found(jobs: JobTable, job_id: str) -> Job:
     """The job, which must be there."""
     job = jobs.get(job_id)
@@ -151,20 +156,33 @@ def test_a_version_that_cannot_be_loaded_is_not_fetched_at_every_look(worker: Wo
     assert worker.version == "1"
 
 
+def test_a_version_is_followed_as_soon_as_a_trouble_has_passed(worker: Worker, shelf, monkeypatch) -> None:
+    shelf.version = "2"
+    with monkeypatch.context() as patched:
+        patched.setattr(worker._models._served, "publish", lambda *args, **facts: away("", ""))
+        worker.follow_aliases()
+    assert worker.version == "1", "what could not be told to anybody is not served"
+    worker.follow_aliases()
+    assert worker.version == "2"
+
+
 def test_while_the_registry_is_away_a_job_waits_and_loses_no_attempt(
     worker: Worker, jobs: JobTable, shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(name: str, alias: str) -> None:
-        raise RegistryAwayError("http://10.1.2.3:5000 does not answer")
-
     job_id = queue(jobs)
     with monkeypatch.context() as patched:
-        patched.setattr(worker_module, "REGISTRY_PAUSE_S", 0)
+        patched.setattr(worker_module, "REGISTRY_PAUSE_S", 1.5)
         patched.setattr(shelf, "resolve", away)
+        kept = dict(worker._models._loaded)
         worker._models._loaded.clear()
-        for _ in range(5):
-            assert not unless_in_trouble(worker.run_one)
+        assert not unless_in_trouble(worker.run_one)
         assert found(jobs, job_id).attempts == 0
+        worker._models._loaded.update(kept)
+        later_id = queue(jobs)
+        assert worker.run_one()
+        assert found(jobs, later_id).status == "completed", "what can be made is made meanwhile"
+        assert found(jobs, job_id).status == "in_progress"
+    time.sleep(1.6)
     assert worker.run_one()
     assert (found(jobs, job_id).status, found(jobs, job_id).attempts) == ("completed", 1)
 
@@ -282,12 +300,12 @@ def test_the_next_video_is_rendered_while_the_one_before_is_written(
     finish = Draft.finish
     monkeypatch.setattr(Draft, "finish", lambda *words: (written.wait(30), finish(*words))[1])
     painter.on_step = lambda step: step == 1 and rendered.append(painter.prompts[-1])
-    short = config.model_copy(update={"lease_s": 0.4, "max_batch": 1})
+    short = config.model_copy(update={"lease_s": 1.0, "max_batch": 1})
     ids = [queue(jobs, prompt=prompt) for prompt in ("one", "two", "three")]
     worker = hire(short, jobs)
     worker.start()
     until(lambda: rendered == ["one", "two"])
-    time.sleep(1.2)
+    time.sleep(2.5)
     assert [found(jobs, job_id).status for job_id in ids] == ["in_progress", "in_progress", "queued"]
     assert [found(jobs, job_id).attempts for job_id in ids] == [1, 1, 0]
     assert jobs.claim("another", lease_s=1, models=["nothing"]) is None
