@@ -104,7 +104,8 @@ class _Reply:
             headers = MutableHeaders(scope=message)
             if message["status"] >= 400 and headers.get("content-type") != "application/json":
                 self._replaced = True
-                await self._send_error(message["status"], envelope_for_status(message["status"]))
+                length = headers.get("content-range")  # of a 416: how long the file is
+                await self._send_error(message["status"], envelope_for_status(message["status"]), length)
                 return
             self._started = True
             headers["x-request-id"] = self.request_id
@@ -119,12 +120,14 @@ class _Reply:
         code = envelope_for_status(status)["error"]["code"]
         await self._send_error(status, envelope(status, message, code=code))
 
-    async def _send_error(self, status: int, body: dict[str, object]) -> None:
+    async def _send_error(self, status: int, body: dict[str, object], content_range: str | None = None) -> None:
         payload = json.dumps(body).encode()
         self._started = True
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(payload)).encode())]
         if status == 408:  # the rest of the body may come yet, and nobody will read it
             headers.append((b"connection", b"close"))
+        if content_range is not None:
+            headers.append((b"content-range", content_range.encode()))
         headers.append((b"x-request-id", self.request_id.encode()))
         headers += [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})

@@ -80,6 +80,7 @@ def test_content_comes_in_ranges(client: TestClient, worker: Worker) -> None:
     assert middle.content == whole.content[10:20]
     beyond = client.get(address, headers={"Range": "bytes=99999999-"})
     assert (beyond.status_code, beyond.json()["error"]["code"]) == (416, "range_not_satisfiable")
+    assert beyond.headers["content-range"].endswith(f"*/{len(whole.content)}")
 
 
 def test_pages_follow_each_other(client: TestClient) -> None:
