@@ -80,7 +80,7 @@ class Extend:
 
     def after(self, model: Model, shown: Video) -> TaskRun:
         """`shown`, and then what goes on from the video."""
-        rolling = yield from self._rolling(model)
+        rolling = yield from self._rolling(model, has_seam=len(shown) > 0)
         num_kept = rolling.num_there * GROUP
         pinned = Pinned({num_kept - 1: self.video[-1]})
 
@@ -105,15 +105,15 @@ class Extend:
         pairs = zip(new, seams, strict=True)
         yield Piece([np.concatenate([met(video, after=seam), self.video]) for video, seam in pairs])
 
-    def _rolling(self, model: Model) -> Generator[Question, Tensor, Rolling]:
+    def _rolling(self, model: Model, *, has_seam: bool = True) -> Generator[Question, Tensor, Rolling]:
         """The windows; what is there before the first is only there to be seen."""
         check_groups(model)
         check_length("num_frames", self.num_frames)
         history = model.encode([tail_of(self.video, model.window // 2, self.direction)])
         num_frames = history.shape[2] - (-self.num_frames // GROUP)
         windows = Windows(LatentShape(num_frames, *history.shape[3:]), model.window)
-        # a picture held still says nothing of what is to move: there the prompt must
-        scale = CONTINUED_GUIDANCE_SCALE if len(self.video) >= GROUP else None
+        # guided, the made frames step away from the given ones; but a picture held still says nothing of what is to move
+        scale = CONTINUED_GUIDANCE_SCALE if has_seam and len(self.video) >= GROUP else None
         script = Script.of((yield from told(self.expander, self.prompt, history)), num_frames)
         return Rolling(windows, script, history=history, direction=self.direction, guidance_scale=scale)
 

@@ -9,7 +9,7 @@ from model.autoencoder import VideoAutoencoder
 from model.errors import ConfigError
 from model.expander import AsItIs, Expander, Reading
 from model.pipeline import PipelineFacts, SkyloomPipeline
-from model.plan import Task
+from model.plan import Plan, Task
 from model.runner import finish
 from model.sampling import SamplingOptions
 from model.shapes import VideoShape
@@ -228,6 +228,16 @@ def test_the_video_is_asked_what_an_edit_s_source_prompt_leaves_open(pipeline: S
     assert len(set(asking.misfits)) == len(TEXTS)
     source = TEXTS[int(np.argmin(asking.misfits))]
     assert np.array_equal(read, _made(pipeline, Edit(clip, f"a blue cube, like {source}", source, 1.0)))
+
+
+@pytest.mark.parametrize(
+    ("task", "scale"),
+    [(Extend(_clip(8), "p", 8), 1.0), (Feature(_clip(8), "p", 8), None), (Animate(_clip(1)[0], "p", 9), None)],
+)
+def test_the_prompt_guides_but_across_a_seam(pipeline: SkyloomPipeline, task: Task, scale: float | None) -> None:
+    (plan,) = [said for said, _ in zip(task.run(pipeline), range(1), strict=False)]
+    assert isinstance(plan, Plan)
+    assert plan.guidance_scale == scale
 
 
 @pytest.mark.parametrize("kind", [Extend, Feature, Animate])
