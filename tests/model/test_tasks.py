@@ -235,7 +235,7 @@ def test_the_video_is_asked_what_an_edit_s_source_prompt_leaves_open(pipeline: S
     [(Extend(_clip(8), "p", 8), 1.0), (Feature(_clip(8), "p", 8), None), (Animate(_clip(1)[0], "p", 9), None)],
 )
 def test_the_prompt_guides_but_across_a_seam(pipeline: SkyloomPipeline, task: Task, scale: float | None) -> None:
-    (plan,) = [said for said, _ in zip(task.run(pipeline), range(1), strict=False)]
+    plan = next(task.run(pipeline))
     assert isinstance(plan, Plan)
     assert plan.guidance_scale == scale
 
