@@ -5,8 +5,8 @@ import pytest
 
 from flows import cli
 from flows.cli import COMMANDS, main
-from flows.commands import champion
 from flows.lazy import resolve
+from model import weights
 
 
 def test_help_names_every_command(capsys):
@@ -52,7 +52,7 @@ def test_a_misspelt_command_gets_a_hint(capsys):
 )
 def test_what_cannot_be_done_is_one_line_and_exit_code_2(words, said, capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("SKYLOOM_HOME", str(tmp_path / "artifacts"))
-    monkeypatch.setattr(champion, "STARTER", tmp_path / "no-starter")
+    monkeypatch.setattr(weights, "STARTER", tmp_path / "no-starter")
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
     shown = capsys.readouterr().err

@@ -105,6 +105,8 @@ def test_an_extension_is_what_decoding_all_of_it_gives(pipeline: Recorder, given
     expected = met(whole[num_kept:][:added], before=Seam(video[-1], whole[num_kept - 1]))
     assert np.array_equal(made, np.concatenate([video, expected]))
     (new,) = joined(pieces_of(pipeline, Feature(video, "x", added), [3]))
+    (whole,) = pipeline.at_once()  # another video, for it is guided by its prompt
+    expected = met(whole[num_kept:][:added], before=Seam(video[-1], whole[num_kept - 1]))
     assert np.array_equal(new, expected)
 
 

@@ -128,8 +128,8 @@ def walk(schema: Any, number: int, steps: int, *, same_each_time: bool = False) 
 
 
 def test_a_few_walks_from_one_operation_to_the_next(schema: Any) -> None:
-    # drawn anew, one run in some thirty follows no link at all
-    assert walk(schema, 20, 10, same_each_time=True) > 0
+    # of 20 walks, one run in some thirty follows no link at all: what is drawn depends on replies too
+    assert walk(schema, 60, 10, same_each_time=True) > 0
 
 
 @pytest.mark.chaos
