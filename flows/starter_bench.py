@@ -89,11 +89,11 @@ def starter() -> dict[str, Measurement]:
     results: dict[str, Any] = json.loads((place.evaluation / "results.json").read_text())
     rows = {name: _adherence_row(name, score, results) for name, score in results["adherence"].items()}
     through = f"(real clips through the autoencoder: {results['outline']['ceiling']:.4f})"
-    num = results["frechet"].get("num", len(results["samples"]))
+    num = results["frechet"].get("num")  # verdicts from before it was noted do not say
+    beside = f" of {num} videos to as many real clips" if num else ""
     looks = {
         "outline": f"change of outlines from frame to frame {through}",
-        "frechet": f"Frechet distance of {num} videos to as many real clips; of other real clips to these it is chance "
-        "alone, and smaller for more",
+        "frechet": f"Frechet distance{beside}; that of other real clips is chance alone, and smaller for more of them",
     }
     for name, what in looks.items():
         score = results[name]

@@ -81,13 +81,7 @@ def claim_of(job: Job, facts: ModelFacts, shelf: Shelf) -> Claim:
         "guidance_scale": settings["guidance_scale"],
         "uploads": uploads,
     }
-    return Claim(job.id, generation, list(_ingredients(inputs, shelf)), holds_uploads(job))
-
-
-def holds_uploads(job: Job) -> bool:
-    """Whether a job is made from an upload, or from a video that holds some of one, as it knew when it was made."""
-    given = job.settings.get("inputs", {}).values()
-    return job.settings.get("holds_uploads", False) or any("upload" in each for each in given)
+    return Claim(job.id, generation, list(_ingredients(inputs, shelf)), job.holds_uploads)
 
 
 def _ingredients(inputs: Mapping[str, Mapping[str, str]], shelf: Shelf) -> Iterator[Ingredient]:

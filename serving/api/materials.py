@@ -16,7 +16,6 @@ from serving.api.errors import ApiError, invalid
 from serving.api.intake import Kind
 from serving.api.operations import Input, Scene
 from serving.limits import ModelFacts, num_frames_of
-from serving.orders import holds_uploads
 from serving.store.tables import Job
 
 DATA_URL = "data:"
@@ -104,7 +103,7 @@ def _finished(job: Job, facts: ModelFacts, name: str) -> Input:
     width, height = (int(side) for side in job.size.split("x"))
     num_frames = num_frames_of(job.seconds, facts.fps)
     shape = VideoShape(num_frames, height, width)
-    return Input(shape, job=job.id, prompt=job.prompt, holds_uploads=holds_uploads(job))
+    return Input(shape, job=job.id, prompt=job.prompt, holds_uploads=job.holds_uploads)
 
 
 def _given(fields: dict[str, Any], name: str) -> UploadFile | Mapping[str, Any]:

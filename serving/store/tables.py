@@ -68,6 +68,12 @@ class Job(Base):
         {"sqlite_autoincrement": True},
     )
 
+    @property
+    def holds_uploads(self) -> bool:
+        """Whether it is made from an upload, or from a video that held some of one when this was asked for."""
+        given = self.settings.get("inputs", {}).values()
+        return self.settings.get("holds_uploads", False) or any("upload" in each for each in given)
+
 
 class Event(Base):
     """Something that happened to a job; the sequence is the order in which it did."""
