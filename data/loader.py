@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import operator
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from data.latents import IMAGE_VIEW, LATENT_GROUP, PROMPT_GROUP, check_maker, scale_views, unpack
+from data.latents import IMAGE_VIEW, LATENT_GROUP, PROMPT_GROUP, check_maker, read_header, scale_views, unpack
 from data.manifest import Dataset, Member, MemberReader
 from data.order import BatchPlan, SampleOrder, rank_keys
 from model.config import Config
 from model.errors import ConfigError, ShardError
+from model.shapes import Compression, VideoShape
 from model.text import pad_states
 
 _DRAW_BYTES = 8
@@ -217,3 +219,15 @@ def _make_order(config: LoaderConfig, dataset: Dataset, world_size: int) -> Samp
         block_clips=config.block_clips,
         window_blocks=config.window_blocks,
     )
+
+
+def other_sizes(dataset: Dataset, folder: Path, compression: Compression) -> list[str]:
+    """The sizes, as buckets are named, at which the latents hold each clip besides its own."""
+    firsts = {member.bucket: member for member in dataset.members if member.group == LATENT_GROUP}
+    sizes: set[str] = set()
+    with MemberReader(folder) as reader:
+        for member in firsts.values():
+            shapes = read_header(reader.read(member))["shapes"]
+            grids = [shapes[f"{view}mean"][1:] for view in scale_views(shapes)]
+            sizes |= {VideoShape(*map(operator.mul, grid, compression)).bucket for grid in grids}
+    return sorted(sizes)

@@ -34,8 +34,8 @@ def load() -> dict[str, Measurement]:
         rows |= crowded(server)
     rows |= batching()
     with tiny_weights() as weights:
-        rows |= tax_of(Taxed("the tiny model", weights, LARGE, MANY_STEPS, num_rounds=8))
-        short = tax_of(Taxed("the tiny model", weights, SMALL, FEW_STEPS, num_rounds=10))["tax"]
+        rows |= tax_of(Taxed("the tiny model", weights, LARGE, MANY_STEPS, num_rounds=16))
+        short = tax_of(Taxed("the tiny model", weights, SMALL, FEW_STEPS, num_rounds=20))["tax"]
     no_goal = {"goal": "none: signing it takes as long as making it", "holds": True}
     return rows | {"tax-short": short.model_copy(update=no_goal)}
 

@@ -8,17 +8,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data.normalize import nearest_shape
 from data.workspace import Workspace
 from data.worlds.captions import heldout_prompts
 from flows.bench import Measurement
 from flows.starter_run import starter_run
 from model.pipeline import SkyloomPipeline
+from model.pixels import covering, to_frames, to_video
+from model.plan import Task
 from model.runner import finish
 from model.sampling import SamplingOptions
 from model.shapes import VideoShape
 from model.tasks import Generate, Image
-from training.clips import kept_rows
-from training.judge import wilson_interval
+from training.clips import is_held_out, kept_rows
+from training.judge import VALIDATION_FRACTION, Drawn, clips_in_order, through_autoencoder, wilson_interval
 from training.probe import Attributes, Probe, accuracy
 from training.truth import largest_count, truth_of_clips
 
@@ -47,6 +50,8 @@ class Studio(NamedTuple):
 
     def drawn(self, shape: VideoShape, options: SamplingOptions | None = None) -> list[np.ndarray]:
         """A video of this shape of each prompt."""
+        if self.pipeline.grid(shape).num_frames > self.pipeline.window:
+            return [self._made(Generate(prompt, shape), place, options) for place, prompt in enumerate(self.prompts)]
         videos: list[np.ndarray] = []
         for start in range(0, len(self.prompts), BATCH):
             prompts = self.prompts[start : start + BATCH]
@@ -64,9 +69,12 @@ class Studio(NamedTuple):
         videos = []
         for place, prompt in enumerate(self.prompts[:num_prompts]):
             task = Generate(prompt, shape) if shape.num_frames >= step else Image(prompt, shape.height, shape.width)
-            (video,) = finish(self.pipeline.run(task, seeds=[SEED + place]))
+            video = self._made(task, place)
             videos.append(np.repeat(video, step, axis=0) if len(video) < step else video[-end:])
         return self._share(videos, LOOKS)
+
+    def _made(self, task: Task, place: int, options: SamplingOptions | None = None) -> np.ndarray:
+        return finish(self.pipeline.run(task, seeds=[SEED + place], options=options))[0]
 
     def _share(self, videos: list[np.ndarray], names: Sequence[str]) -> float:
         asked = self.asked[: len(videos)]
@@ -120,8 +128,15 @@ def _adherence_row(name: str, score: dict[str, Any], results: dict[str, Any]) ->
 
 
 def sizes() -> dict[str, Measurement]:
-    """All attributes right together, at sizes and lengths never trained, against trained sizes."""
-    studio = open_studio(starter_run())
+    """All attributes right together, at sizes and lengths never trained, against trained sizes.
+
+    Beside each: what the judge finds in real clips of that size through the autoencoder, which nothing drawn can pass.
+    """
+    place = starter_run()
+    studio = open_studio(place)
+    seen = {*studio.pipeline.facts.trained_buckets, *studio.pipeline.facts.also_trained}
+    assert seen.isdisjoint(NEW_SIZES), "a size that was trained is none that never was"
+    unseen = held_out_clips(place)
     trained = float(
         np.mean([studio.all_right(VideoShape.parse(name)) for name in studio.pipeline.facts.trained_buckets])
     )
@@ -130,10 +145,35 @@ def sizes() -> dict[str, Measurement]:
         share = studio.all_right(VideoShape.parse(name))
         low, high = (100 * end for end in wilson_interval(share, len(studio.prompts)))
         what = f"all attributes right at {name}, never trained, {len(studio.prompts)} prompts ({low:.0f} to {high:.0f})"
+        what += ceiling_words(studio, VideoShape.parse(name), unseen)
         rows[name] = _percent(
             what, share, trained, "trained sizes", "at most 10 points below", holds=share >= trained - 0.1
         )
     return rows | lengths(studio)
+
+
+def held_out_clips(place: Workspace) -> Drawn:
+    """The real clips that the probe was not fitted to."""
+    rows = [row for row in kept_rows(place) if is_held_out(row["clip_id"], VALIDATION_FRACTION)]
+    truth = truth_of_clips(place, rows)
+    known = [row for row in rows if row["clip_id"] in truth]
+    return Drawn(clips_in_order(place, known), [truth[row["clip_id"]] for row in known])
+
+
+def ceiling_words(studio: Studio, shape: VideoShape, unseen: Drawn) -> str:
+    """What the probe finds right of real clips of nearest aspect at this shape; nothing where none is as long."""
+    shapes = [VideoShape(*clip.shape[:3]) for clip in unseen.videos]
+    nearest = nearest_shape(shape.width, shape.height, sorted(set(shapes)))
+    places = [place for place, own in enumerate(shapes) if own == nearest]
+    if nearest.num_frames < shape.num_frames:
+        return ""
+    clips = [unseen.videos[place][: shape.num_frames] for place in places]
+    real = to_frames(covering(to_video(clips), shape.height, shape.width))
+    asked = [unseen.asked[place] for place in places]
+    names = studio.probe.vocabulary
+    wanted = [{name: attributes[name] for name in names} for attributes in asked]
+    found = accuracy(studio.probe.read(through_autoencoder(studio.pipeline, real)), wanted)
+    return f"; of {len(real)} real clips: {100 * found['all']:.0f} %"
 
 
 def lengths(studio: Studio) -> dict[str, Measurement]:

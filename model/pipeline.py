@@ -39,6 +39,7 @@ class PipelineFacts(Config):
 
     fps: float = Field(gt=0)
     trained_buckets: list[str] = []
+    also_trained: list[str] = Field(default=[], description="sizes of clips that were scaled for training")
     text_encoder: str = EMBEDDED
     prompt_expander: str = Field(default="", description="rules of data/prompts.py that short prompts go through")
     dataset_id: str = ""

@@ -8,6 +8,7 @@ import ray.train
 from ray.train.torch import TorchTrainer
 
 from data.cluster import ensure_ray
+from data.loader import other_sizes
 from data.manifest import Dataset
 from data.stage import StageResult
 from data.workspace import Workspace
@@ -97,6 +98,7 @@ def assemble_pipeline(config: TransformerTraining, workspace: Workspace) -> str:
     pipeline.facts = PipelineFacts(
         fps=kept_rows(workspace)[0]["fps"],
         trained_buckets=sorted({member.bucket for member in dataset.members}),
+        also_trained=other_sizes(dataset, workspace.latents, autoencoder.compression) if config.scaled_fraction else [],
         text_encoder=config.text_encoder,
         prompt_expander=config.prompt_expander,
         dataset_id=dataset.card.dataset_id,

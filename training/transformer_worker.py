@@ -39,6 +39,7 @@ from training.warm_start import load_start
 
 METRICS_EVERY = 10
 STEP_LOG = "transformer.jsonl"
+MOST_SHAPES = 64
 
 
 def run_worker(settings: dict[str, Any]) -> None:
@@ -104,6 +105,8 @@ class Trainer:
         self.facts = {"config": config.training_digest, "dataset_id": self.loader.dataset_id}
         self.first_step = self._resume()
         if config.compile:
+            # one shape for each bucket, its other sizes and its still: past the limit torch would no longer compile
+            torch._dynamo.config.recompile_limit = MOST_SHAPES
             for block in self.network.blocks:
                 block.compile(dynamic=False)
         self.model: nn.Module = prepare_model(self.network) if world_size > 1 else self.network

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from data.latents import pack
-from data.loader import LatentLoader, LoaderConfig
-from data.manifest import Member, publish
+from data.loader import LatentLoader, LoaderConfig, other_sizes
+from data.manifest import Dataset, Member, publish
 from data.tars import write_tar
 from model.errors import ConfigError, ShardError
+from model.shapes import Compression
 
 AUTOENCODER, TEXT = "a" * 64, "t" * 64
 DIM = 8
@@ -150,10 +151,14 @@ def test_batch_sizes_can_be_set_by_bucket(folder):
     assert sizes == {("32x16x8", 5), ("16x32x8", 2)}
 
 
-def test_a_share_of_the_batches_shows_stills_and_another_each_other_size(tmp_path):
+VIEWS = {"": (2, 2, 4), "image_": (1, 2, 4), "x0.5_": (2, 1, 2), "x2_": (2, 4, 8)}
+
+
+@pytest.fixture
+def viewed(tmp_path):
+    """A folder of clips that are there as stills and at two other sizes too."""
     keys = [f"clip-{index}" for index in range(8)]
-    views = {"": (2, 2, 4), "image_": (1, 2, 4), "x0.5_": (2, 1, 2), "x2_": (2, 4, 8)}
-    tensors = {f"{view}{name}": torch.zeros(4, *grid) for view, grid in views.items() for name in ("mean", "logvar")}
+    tensors = {f"{view}{name}": torch.zeros(4, *grid) for view, grid in VIEWS.items() for name in ("mean", "logvar")}
     states, members = dict.fromkeys(("dense", "short"), torch.zeros(2, DIM)), []
     for group, suffix, content, header in (
         ("latent", "latent.safetensors", tensors, {"autoencoder": AUTOENCODER}),
@@ -166,9 +171,21 @@ def test_a_share_of_the_batches_shows_stills_and_another_each_other_size(tmp_pat
         ]
     facts = {"latent_channels": 4, "max_prompt_tokens": 2, "prompt_dim": DIM}
     publish(tmp_path, members, parents={"autoencoder": AUTOENCODER, "text_encoder": TEXT}, facts=facts)
-    loader = LatentLoader(LoaderConfig(batch_size=2, image_fraction=0.2, scaled_fraction=0.4, cache=True), tmp_path)
+    return tmp_path
+
+
+def test_the_other_sizes_that_latents_hold(viewed):
+    assert other_sizes(Dataset.open(viewed), viewed, Compression(4, 8, 8)) == ["16x8x8", "64x32x8"]
+
+
+def test_latents_of_one_size_hold_no_other(folder):
+    assert other_sizes(Dataset.open(folder), folder, Compression(4, 8, 8)) == []
+
+
+def test_a_share_of_the_batches_shows_stills_and_another_each_other_size(viewed):
+    loader = LatentLoader(LoaderConfig(batch_size=2, image_fraction=0.2, scaled_fraction=0.4, cache=True), viewed)
     grids = [tuple(loader.batch(step).mean.shape[2:]) for step in range(400)]
-    shares = {view: grids.count(grid) / len(grids) for view, grid in views.items()}
+    shares = {view: grids.count(grid) / len(grids) for view, grid in VIEWS.items()}
     assert shares == pytest.approx({"": 0.4, "image_": 0.2, "x0.5_": 0.2, "x2_": 0.2}, abs=0.06)
 
 
