@@ -89,6 +89,7 @@ def rows_of(
         "tax": Measurement(
             what=what, ours=round(mine, 3), unit="s", peer=round(theirs, 3), peer_name="the bare sampler",
             goal="mean ratio at most 1.03", holds=ratio <= 1.03,
+            details={"ratios": " ".join(f"{each:.3f}" for each in np.exp(log_ratios(served_s, bare_s)))},
         ),
         "tax-outside": Measurement(
             what=f"share of the time of {number * NUM_TAXED} such videos that the replica spends outside the model",
@@ -135,12 +136,16 @@ def ratio_of_rounds(ours: Sequence[Sequence[float]], peers: Sequence[Sequence[fl
     its 95 % interval by Student's t. Neighbours share a round of the peer, so the mean varies by more than independent
     rounds would: their correlation, at lag 1, is counted in.
     """
-    mine, theirs = ([math.log(statistics.median(times)) for times in rounds] for rounds in (ours, peers))
-    between = [(before + after) / 2 for before, after in pairwise(theirs)]
-    rounds = [own - peer for own, peer in zip(mine, between, strict=True)]
-    mean, number = statistics.mean(rounds), len(rounds)
-    apart = np.array(rounds) - mean
+    rounds = log_ratios(ours, peers)
+    mean, number = float(rounds.mean()), len(rounds)
+    apart = rounds - mean
     together = max(0.0, float(apart[:-1] @ apart[1:]))
     variance = (float(apart @ apart) + 2 * together) / (number - 1) / number
     half = float(stats.t.ppf(0.975, number - 1)) * math.sqrt(variance)
     return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
+
+
+def log_ratios(ours: Sequence[Sequence[float]], peers: Sequence[Sequence[float]]) -> np.ndarray:
+    """The logarithm of each of our rounds over the peer's before and after it."""
+    mine, theirs = (np.log([statistics.median(times) for times in rounds]) for rounds in (ours, peers))
+    return mine - (theirs[:-1] + theirs[1:]) / 2

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.plan import CONTINUED_GUIDANCE_SCALE, Model, Piece, Plan, Script, TaskRun, Video
+from model.plan import Model, Piece, Plan, Script, TaskRun, Video
 from model.sampling import Start
 from model.shapes import Compression, LatentShape
 
@@ -46,7 +46,7 @@ class Rolling:
     """Latents made window by window; of what is there, only what the next window sees is kept.
 
     They go on from `history` `1 C T H W` (or nothing), at its end or before its beginning; `known` holds latents
-    `1 C 1 H W` that are given, by frame. `guidance_scale` is that of windows in which a scene begins.
+    `1 C 1 H W` that are given, by frame.
     """
 
     def __init__(
@@ -78,13 +78,11 @@ class Rolling:
         given = dict(self._known)
         if self._seen is not None:
             given |= dict(enumerate(self._seen.split(1, dim=2), start=first if is_forward else first + num_new))
-        script = self._script.part(span.start, span.stop)
-        goes_on = self._index > 0 and len(script.prompts) == 1  # the scene moves already: guidance would add up
         return Plan(
             grid=total._replace(num_frames=len(span)),
-            script=script,
+            script=self._script.part(span.start, span.stop),
             start=given_start(span, given),
-            guidance_scale=CONTINUED_GUIDANCE_SCALE if goes_on else self._guidance_scale,
+            guidance_scale=self._guidance_scale,
             index=self._index,
             num_plans=self._num_plans,
         )

@@ -159,7 +159,8 @@ def viewed(tmp_path):
     """A folder of clips that are there as stills and at two other sizes too."""
     keys = [f"clip-{index}" for index in range(8)]
     tensors = {f"{view}{name}": torch.zeros(4, *grid) for view, grid in VIEWS.items() for name in ("mean", "logvar")}
-    states, members = dict.fromkeys(("dense", "short"), torch.zeros(2, DIM)), []
+    states: dict[str, torch.Tensor] = dict.fromkeys(("dense", "short"), torch.zeros(2, DIM))
+    members: list[Member] = []
     for group, suffix, content, header in (
         ("latent", "latent.safetensors", tensors, {"autoencoder": AUTOENCODER}),
         ("prompt", "prompt.safetensors", states, {"text_encoder": TEXT}),

@@ -8,15 +8,14 @@ import torch
 from torch import Tensor
 
 from model.pipeline import PipelineFacts, SkyloomPipeline
-from model.plan import CONTINUED_GUIDANCE_SCALE, Decoder, Piece, Plan, Script, Task, Video
+from model.plan import Decoder, Piece, Plan, Script, Task, Video
 from model.runner import finish
 from model.sampling import SamplingOptions, Start
 from model.seams import Seam, met
-from model.shapes import LatentShape, VideoShape
+from model.shapes import VideoShape
 from model.storyboard import Card, Storyboard
 from model.tasks import Animate, Extend, Feature, Generate
 from model.tiny import tiny_autoencoder, tiny_transformer
-from model.windows import Rolling, Windows
 
 OPTIONS = SamplingOptions(num_steps=2)
 SIDE, GROUP = 32, 4
@@ -77,9 +76,7 @@ def held_whole(pipeline: SkyloomPipeline, prompt: str, num_groups: int, seeds: l
             given = torch.arange(num_seen + num_new) < num_seen
             start = Start.given(torch.cat([seen, unmade], dim=2), given)
         grid = pipeline.grid(VideoShape(GROUP * (num_seen + num_new), SIDE, SIDE))
-        scale = CONTINUED_GUIDANCE_SCALE if index else None
-        script = Script.of(prompt, grid.num_frames)
-        plan = Plan(grid=grid, script=script, start=start, guidance_scale=scale, index=index, num_plans=99)
+        plan = Plan(grid=grid, script=Script.of(prompt, grid.num_frames), start=start, index=index, num_plans=99)
         made = finish(pipeline._sampled(plan, seeds, OPTIONS))
         latents = made if index == 0 else torch.cat([latents, made[:, :, num_seen:]], dim=2)
         index += 1
@@ -144,16 +141,3 @@ def test_a_call_gives_the_pieces_as_one() -> None:
     pieces = list(pipeline.pieces(task, seed=4, num_steps=2))
     assert len(pieces) > 1
     assert np.array_equal(np.concatenate(pieces), pipeline(task, seed=4, num_steps=2))
-
-
-def test_windows_are_guided_where_a_scene_begins_and_not_where_it_goes_on() -> None:
-    script = Script(("a red ball", "a blue cube"), (0,) * 8 + (1,) * 8)
-    rolling = Rolling(Windows(LatentShape(16, 2, 2), 4), script, guidance_scale=3.0)
-    scales: dict[range, float | None] = {}
-    while not rolling.is_done:
-        begin = rolling.num_there
-        plan = rolling.plan()
-        rolling.take(torch.zeros(1, 1, *plan.grid))
-        scales[range(begin, rolling.num_there)] = plan.guidance_scale
-    ons = {range(begin, begin + 2): 1.0 for begin in range(4, 16, 2)}
-    assert scales == {range(4): 3.0} | ons | {range(8, 10): 3.0}
