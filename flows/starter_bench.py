@@ -61,7 +61,7 @@ class Studio(NamedTuple):
 
     def share_of(self, videos: list[np.ndarray]) -> float:
         """The share of the prompts' videos that the probe finds right in every attribute."""
-        return self._share(videos, tuple(self.probe.vocabulary))
+        return self.share_right(Drawn(videos, self.asked))
 
     def looks_right(self, shape: VideoShape, num_prompts: int) -> float:
         """The share of so many prompts whose video, as a task, the probe finds right in its looks, by its end."""
@@ -71,15 +71,16 @@ class Studio(NamedTuple):
             task = Generate(prompt, shape) if shape.num_frames >= step else Image(prompt, shape.height, shape.width)
             video = self._made(task, place)
             videos.append(np.repeat(video, step, axis=0) if len(video) < step else video[-end:])
-        return self._share(videos, LOOKS)
+        return self.share_right(Drawn(videos, self.asked[: len(videos)]), LOOKS)
 
     def _made(self, task: Task, place: int, options: SamplingOptions | None = None) -> np.ndarray:
         return finish(self.pipeline.run(task, seeds=[SEED + place], options=options))[0]
 
-    def _share(self, videos: list[np.ndarray], names: Sequence[str]) -> float:
-        asked = self.asked[: len(videos)]
-        wanted = [{name: each[name] for name in names if name in self.probe.vocabulary} for each in asked]
-        return accuracy(self.probe.read(videos), wanted)["all"]
+    def share_right(self, drawn: Drawn, names: Sequence[str] | None = None) -> float:
+        """The share of videos, made or real, of which the probe reads these attributes, or all, as asked."""
+        known = [name for name in self.probe.vocabulary if names is None or name in names]
+        wanted = [{name: each[name] for name in known} for each in drawn.asked]
+        return accuracy(self.probe.read(drawn.videos), wanted)["all"]
 
 
 def open_studio(place: Workspace, num_prompts: int = NUM_PROMPTS) -> Studio:
@@ -169,11 +170,8 @@ def ceiling_words(studio: Studio, shape: VideoShape, unseen: Drawn) -> str:
         return ""
     clips = [unseen.videos[place][: shape.num_frames] for place in places]
     real = to_frames(covering(to_video(clips), shape.height, shape.width))
-    asked = [unseen.asked[place] for place in places]
-    names = studio.probe.vocabulary
-    wanted = [{name: attributes[name] for name in names} for attributes in asked]
-    found = accuracy(studio.probe.read(through_autoencoder(studio.pipeline, real)), wanted)
-    return f"; of {len(real)} real clips: {100 * found['all']:.0f} %"
+    seen = Drawn(through_autoencoder(studio.pipeline, real), [unseen.asked[place] for place in places])
+    return f"; of {len(real)} real clips: {100 * studio.share_right(seen):.0f} %"
 
 
 def lengths(studio: Studio) -> dict[str, Measurement]:
