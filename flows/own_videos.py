@@ -23,6 +23,8 @@ def own_videos(source: Path, name: str | None = None, base: Recipe | None = None
     # nobody knows the truth of these videos, so no probe can be fitted and no gate could open
     registry = base.registry.model_copy(update={"minimum": {}})
     changes = {"name": title, "source": source, "films": None, "transformer": transformer, "registry": registry}
+    if base.captioner:  # free text is seldom the same word for word
+        changes["captioner"] = base.captioner.model_copy(update={"minimum": {}})
     recipe = base.model_copy(update=changes)
     if _has_captions(source):
         return recipe

@@ -76,7 +76,9 @@ def starter() -> Recipe:
         name="starter",
         films=FilmsConfig(num_films=120, max_count=3, scale=1.5),
         curate=CurateConfig(ingest=IngestConfig(buckets=("112x112x16", "160x96x16", "96x160x16"))),
-        captioner=CaptionerTraining(schedule=Schedule(num_steps=700, batch_size=32, lr=2e-3), side_px=96),
+        captioner=CaptionerTraining(
+            schedule=Schedule(num_steps=700, batch_size=32, lr=2e-3), side_px=96, minimum={"subject": 0.8}
+        ),
         autoencoder=AutoencoderTraining(
             schedule=Schedule(num_steps=7500, batch_size=8, lr=2e-3, checkpoint_every=500),
             crop_px=64,

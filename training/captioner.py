@@ -1,6 +1,7 @@
 """Fits the captioner to the clips that came with captions, so that it can caption all the others."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,13 @@ from transformers import PreTrainedTokenizerFast
 
 from data.stage import StageResult
 from data.workspace import Workspace
-from model.captioner import FIELD_MARKS, CaptionText, VideoCaptioner, prepare, to_marked_text
+from model.captioner import FIELD_MARKS, STRUCTURE_KEYS, CaptionText, VideoCaptioner, prepare, to_marked_text
 from model.errors import StageError
 from model.precision import autocast
 from model.weights import weights_digest
 from training.augment import jitter
 from training.clips import clips_digest, is_held_out, kept_rows, load_clips
-from training.config import CaptionerTraining
+from training.config import CaptionerTraining, CaptionField
 from training.loop import Learner, run_schedule
 from training.optim import make_optimizers, update
 
@@ -39,7 +40,9 @@ def train_captioner(config: CaptionerTraining, workspace: Workspace) -> StageRes
     )
     facts = {"config": config.digest, "clips": clips_digest(training)}
     fit(captioner, config, prepared(workspace, training, config.side_px), captions, workspace, facts)
-    captioner.eval().save(workspace.captioner)
+    agreed = agreement(captioner.eval(), workspace, validation)
+    refuse_below(config.minimum, agreed, len(validation))
+    captioner.save(workspace.captioner)
     return StageResult(
         digest=weights_digest(workspace.captioner),
         outputs=list(workspace.captioner.rglob("*.safetensors")),
@@ -48,6 +51,7 @@ def train_captioner(config: CaptionerTraining, workspace: Workspace) -> StageRes
             "validation_clips": len(validation),
             "validation_loss": round(validation_loss(captioner, workspace, validation), 4),
             "parameters": sum(p.numel() for p in captioner.parameters()),
+            **{f"same_{name}": round(share, 4) for name, share in agreed.items()},
         },
     )
 
@@ -75,10 +79,15 @@ def caption_of(row: dict[str, Any]) -> CaptionText:
 
 def prepared(workspace: Workspace, rows: list[dict[str, Any]], side_px: int) -> Tensor:
     """The clips as the captioner sees them, in the order of `rows`."""
+    return prepare(frames_of(workspace, rows), side_px)
+
+
+def frames_of(workspace: Workspace, rows: list[dict[str, Any]]) -> list[np.ndarray]:
+    """The clips, uint8 `T H W C`, in the order of `rows`."""
     by_id: dict[str, np.ndarray] = {}
     for chosen in load_clips(workspace.root, rows).values():
         by_id |= {row["clip_id"]: frames for row, frames in zip(chosen.rows, chosen.frames, strict=True)}
-    return prepare([by_id[row["clip_id"]] for row in rows], side_px)
+    return [by_id[row["clip_id"]] for row in rows]
 
 
 def train_tokenizer(captions: list[CaptionText], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -139,3 +148,37 @@ def validation_loss(captioner: VideoCaptioner, workspace: Workspace, rows: list[
             prepared(workspace, rows, captioner.side_px), captioner.tokenize([caption_of(row) for row in rows])
         )
     )
+
+
+def agreement(captioner: VideoCaptioner, workspace: Workspace, rows: list[dict[str, Any]]) -> dict[str, float]:
+    """For each field that these clips' own captions have: the share of clips of which it is written word for word."""
+    if not rows:
+        return {}
+    own = [caption_of(row).structured for row in rows]
+    written = [caption.structured for caption in captioner.caption(frames_of(workspace, rows))]
+    shares = {}
+    for name in STRUCTURE_KEYS:
+        same = [mine.get(name) == theirs[name] for mine, theirs in zip(written, own, strict=True) if theirs.get(name)]
+        if same:
+            shares[name] = float(np.mean(same))
+    return shares
+
+
+def refuse_below(minimum: Mapping[CaptionField, float], agreed: Mapping[str, float], num_clips: int) -> None:
+    """Stop a captioner that would teach the model wrong words: later stages see the captions alone.
+
+    Raises:
+        StageError: a field is written rightly of fewer clips than asked, or no held-out clip has it to judge by.
+    """
+    for name, least in minimum.items():
+        if name not in agreed:
+            raise StageError(
+                f"the captioner cannot be judged: none of {num_clips} held-out clips has a {name} in its caption, and "
+                f"captioner.minimum asks for {least:.0%}; label more clips, or take {name} out of captioner.minimum"
+            )
+        if agreed[name] < least:
+            raise StageError(
+                f"the captioner writes the {name} of {agreed[name]:.0%} of {num_clips} held-out clips as their own "
+                f"captions do, captioner.minimum asks for {least:.0%}; raise captioner.schedule.num_steps, change "
+                "captioner.schedule.seed, or label more clips"
+            )

@@ -1,6 +1,6 @@
 """Settings of everything that trains. No torch here, so that a recipe can be read in a blink."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -31,6 +31,8 @@ class Schedule(Config):
         return min(1.0, max(0.0, (self.num_steps - step) / decay_steps))
 
 
+CaptionField = Literal["subject", "action", "camera", "style", "text"]
+
 StartFrom = Annotated[
     str,
     AfterValidator(absolute_name),  # Ray's workers run in a folder of their own
@@ -48,6 +50,11 @@ class CaptionerTraining(Config):
     side_px: int = Field(default=64, ge=32, description="Clips are shown as squares of this side, a multiple of 8")
     vocabulary: int = Field(default=2000, description="Largest number of word pieces")
     validation_fraction: float = Field(default=0.1, ge=0, lt=1)
+    minimum: dict[CaptionField, float] = Field(
+        default={},
+        description="Field -> least share of held-out clips whose caption says it word for word as the clip's own; a "
+        "captioner below it is refused",
+    )
 
 
 class AutoencoderTraining(Config):

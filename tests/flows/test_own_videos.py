@@ -35,3 +35,14 @@ def test_captions_are_those_beside_a_video(tmp_path: Path) -> None:
     recipe = own_videos(tmp_path)
     assert recipe.captioner is not None
     check_captions(recipe)
+
+
+def test_no_captioner_is_refused_because_own_words_differ(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").touch()
+    (tmp_path / "film.txt").write_text("a ball")
+    base = PRESETS["starter"]()
+    assert base.captioner is not None
+    assert base.captioner.minimum
+    recipe = own_videos(tmp_path, base=base)
+    assert recipe.captioner is not None
+    assert recipe.captioner.minimum == {}
