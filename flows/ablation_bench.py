@@ -68,6 +68,21 @@ class Score(NamedTuple):
 
 def ablations() -> dict[str, Measurement]:
     """All attributes right together, of unseen prompts, with each other setting and as the demo was trained."""
+    return beside_the_demo(VARIANTS)
+
+
+def native_aspect() -> dict[str, Measurement]:
+    """The same for square crops alone: what clips in their own aspects are worth."""
+    name = "square crops"
+    return {"": beside_the_demo({name: VARIANTS[name]})[name]}
+
+
+def beside_the_demo(variants: Mapping[str, Variant]) -> dict[str, Measurement]:
+    """Each variant, trained and judged, beside the demo as it is.
+
+    Raises:
+        StageError: no demo was made yet.
+    """
     demo = workspace(None, "demo")
     recipe = remembered(demo)
     if recipe is None or not (demo.evaluation / "probe.safetensors").is_file():
@@ -75,7 +90,7 @@ def ablations() -> dict[str, Measurement]:
     usual = judged(demo, demo.pipeline)
     log.info("as the demo is: %s", usual)
     rows = {}
-    for name, variant in VARIANTS.items():
+    for name, variant in variants.items():
         score = judged(demo, trained(demo, recipe, name, variant))
         log.info("%s: %s", name, score)
         rows[name] = compared(variant, score, usual)

@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, str] = {
     "demo": "flows.demo_bench:demo",
     "edits": "flows.edits_bench:edits",
     "load": "flows.load_bench:load",
+    "native-aspect": "flows.ablation_bench:native_aspect",
     "rolling": "flows.rolling_bench:rolling",
     "serving-tax": "flows.tax_bench:tax",
     "starter": "flows.starter_bench:starter",
