@@ -1,6 +1,5 @@
 """What the starter's autoencoder loses, that pieces, bf16 and stills change little, and length no memory."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -31,10 +30,10 @@ SHORT_ROLLED_FRAMES = 256
 PIECES = ((1, 64), (2, 64), (3, 5), (5, 7), (8, 64))
 """Groups of frames at once, cells of a tile's side."""
 _CHILD = """
-import json, resource, sys
+import sys
 import flows.streaming_bench
 getattr(flows.streaming_bench, sys.argv[1])(sys.argv[2], int(sys.argv[3]))
-print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+print(flows.streaming_bench.own_peak_bytes())
 """
 
 
@@ -123,7 +122,14 @@ def peak_bytes(work: Callable[[str, int], None], folder: Path, num_frames: int) 
     """The most memory that a process of its own needs for this work on a folder of weights and so many frames."""
     command = [sys.executable, "-c", _CHILD, work.__name__, str(folder), str(num_frames)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return int(json.loads(done.stdout.splitlines()[-1]))
+    return int(done.stdout.splitlines()[-1])
+
+
+def own_peak_bytes() -> int:
+    """The most memory that this program held; `ru_maxrss` would count that of the process which started it too."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return 1024 * int(peak)
 
 
 @torch.no_grad()
