@@ -48,13 +48,15 @@ def autoencoder() -> dict[str, Measurement]:
     """PSNR on unseen clips after equal minutes, and frames a second of encoding and decoding."""
     training, held_out = demo_clips()
     rivals = [ours(), wan(), magvit()]
-    scores = {rival.name: psnr_after(rival, training, held_out) for rival in rivals}
+    num_steps = {rival.name: train(rival, training) for rival in rivals}
+    scores = {rival.name: held_out_psnr(rival, held_out) for rival in rivals}
     rates = frame_rates(rivals, held_out)
     rows = {}
     for rival in rivals[1:]:
         gain = scores["ours"] - scores[rival.name]
         rows[f"psnr {rival.name}"] = Measurement(
-            what=f"PSNR on {len(held_out)} unseen clips after {MINUTES:g} minutes of training each, 4x8x8, 16 channels",
+            what=f"PSNR on {len(held_out)} unseen clips after {MINUTES:g} minutes of training each "
+            f"({num_steps['ours']} and {num_steps[rival.name]} steps), 4x8x8, 16 channels",
             ours=round(scores["ours"], 2), unit="dB", peer=round(scores[rival.name], 2),
             peer_name=type(rival.network).__name__, goal="at least 2 dB more", holds=gain >= 2,
             details={"our_parameters": rivals[0].num_parameters, "their_parameters": rival.num_parameters},
@@ -108,13 +110,13 @@ def demo_clips() -> tuple[np.ndarray, np.ndarray]:
     return chosen.frames[~unseen], chosen.frames[unseen][:NUM_HELD_OUT]
 
 
-def psnr_after(rival: Rival, training: np.ndarray, held_out: np.ndarray) -> float:
-    """PSNR in dB on held-out clips after `MINUTES` of training, with rate decay by the clock."""
+def train(rival: Rival, training: np.ndarray) -> int:
+    """`MINUTES` of training, with rate decay by the clock; gives how many steps they were."""
     config = AutoencoderTraining()
     schedule = Schedule(num_steps=1000, batch_size=BATCH_SIZE, lr=2e-3)
     optimizers = make_optimizers(rival.network, schedule, muon_lr=config.muon_lr, weight_decay=0, muon_in=rival.muon_in)
     draw, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    began = time.monotonic()
+    began, num_steps = time.monotonic(), 0
     while (share := (time.monotonic() - began) / (60 * MINUTES)) < 1:
         set_rates(optimizers, schedule.rate(int(share * schedule.num_steps)))
         video = crops(training, rival.num_frames, draw)
@@ -123,7 +125,8 @@ def psnr_after(rival: Rival, training: np.ndarray, held_out: np.ndarray) -> floa
             decoded = rival.decode(posterior.sample(generator))
         loss, _ = reconstruction_loss(decoded.float(), video, posterior, config)
         update(optimizers, loss, rival.network, max_grad_norm=1.0)
-    return held_out_psnr(rival, held_out)
+        num_steps += 1
+    return num_steps
 
 
 def crops(clips: np.ndarray, num_frames: int, draw: np.random.Generator) -> Tensor:
