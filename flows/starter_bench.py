@@ -20,8 +20,8 @@ from model.runner import finish
 from model.sampling import SamplingOptions
 from model.shapes import VideoShape
 from model.tasks import Generate, Image
-from training.clips import is_held_out, kept_rows
-from training.judge import VALIDATION_FRACTION, Drawn, clips_in_order, through_autoencoder, wilson_interval
+from training.clips import clips_in_order, is_held_out, kept_rows
+from training.judge import VALIDATION_FRACTION, Drawn, through_autoencoder, wilson_interval
 from training.probe import Attributes, Probe, accuracy
 from training.truth import largest_count, truth_of_clips
 

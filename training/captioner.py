@@ -17,7 +17,7 @@ from model.errors import StageError
 from model.precision import autocast
 from model.weights import weights_digest
 from training.augment import jitter
-from training.clips import clips_digest, is_held_out, kept_rows, load_clips
+from training.clips import clips_digest, clips_in_order, is_held_out, kept_rows
 from training.config import CaptionerTraining, CaptionField
 from training.loop import Learner, run_schedule
 from training.optim import make_optimizers, update
@@ -79,15 +79,7 @@ def caption_of(row: dict[str, Any]) -> CaptionText:
 
 def prepared(workspace: Workspace, rows: list[dict[str, Any]], side_px: int) -> Tensor:
     """The clips as the captioner sees them, in the order of `rows`."""
-    return prepare(frames_of(workspace, rows), side_px)
-
-
-def frames_of(workspace: Workspace, rows: list[dict[str, Any]]) -> list[np.ndarray]:
-    """The clips, uint8 `T H W C`, in the order of `rows`."""
-    by_id: dict[str, np.ndarray] = {}
-    for chosen in load_clips(workspace.root, rows).values():
-        by_id |= {row["clip_id"]: frames for row, frames in zip(chosen.rows, chosen.frames, strict=True)}
-    return [by_id[row["clip_id"]] for row in rows]
+    return prepare(clips_in_order(workspace, rows), side_px)
 
 
 def train_tokenizer(captions: list[CaptionText], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -155,10 +147,13 @@ def agreement(captioner: VideoCaptioner, workspace: Workspace, rows: list[dict[s
     if not rows:
         return {}
     own = [caption_of(row).structured for row in rows]
-    written = [caption.structured for caption in captioner.caption(frames_of(workspace, rows))]
+    written = [caption.structured for caption in captioner.caption(clips_in_order(workspace, rows))]
     shares = {}
     for name in STRUCTURE_KEYS:
-        same = [mine.get(name) == theirs[name] for mine, theirs in zip(written, own, strict=True) if theirs.get(name)]
+        pairs = [
+            (mine.get(name, ""), theirs[name]) for mine, theirs in zip(written, own, strict=True) if theirs.get(name)
+        ]
+        same = [mine.split() == theirs.split() for mine, theirs in pairs]
         if same:
             shares[name] = float(np.mean(same))
     return shares

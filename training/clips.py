@@ -46,6 +46,14 @@ def load_clips(root: Path, rows: list[dict[str, Any]]) -> dict[str, ClipSet]:
     return sets
 
 
+def clips_in_order(workspace: Workspace, rows: list[dict[str, Any]]) -> list[np.ndarray]:
+    """The frames of these rows, uint8 `T H W C` each, in their order."""
+    by_id: dict[str, np.ndarray] = {}
+    for chosen in load_clips(workspace.root, rows).values():
+        by_id |= {row["clip_id"]: frames for row, frames in zip(chosen.rows, chosen.frames, strict=True)}
+    return [by_id[row["clip_id"]] for row in rows]
+
+
 def clips_digest(rows: list[dict[str, Any]]) -> str:
     """What a training on these clips depends on: their ids, file digests and own captions."""
     return digest_of([[row["clip_id"], row["digest"], row["sidecar_dense"], row["sidecar_short"]] for row in rows])

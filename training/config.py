@@ -31,6 +31,7 @@ class Schedule(Config):
         return min(1.0, max(0.0, (self.num_steps - step) / decay_steps))
 
 
+# model.captioner.STRUCTURE_KEYS, which loads torch
 CaptionField = Literal["subject", "action", "camera", "style", "text"]
 
 StartFrom = Annotated[
@@ -50,7 +51,7 @@ class CaptionerTraining(Config):
     side_px: int = Field(default=64, ge=32, description="Clips are shown as squares of this side, a multiple of 8")
     vocabulary: int = Field(default=2000, description="Largest number of word pieces")
     validation_fraction: float = Field(default=0.1, ge=0, lt=1)
-    minimum: dict[CaptionField, float] = Field(
+    minimum: dict[CaptionField, Annotated[float, Field(ge=0, le=1)]] = Field(
         default={},
         description="Field -> least share of held-out clips whose caption says it word for word as the clip's own; a "
         "captioner below it is refused",

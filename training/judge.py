@@ -18,7 +18,7 @@ from model.errors import StageError
 from model.pipeline import SkyloomPipeline
 from model.pixels import to_frames, to_video
 from model.precision import autocast
-from training.clips import ClipSet, is_held_out, load_clips
+from training.clips import clips_in_order, is_held_out
 from training.coherence import one_object_share, outline_change, palette_hues
 from training.config import EvaluationConfig
 from training.frechet import frechet_distance, principal_axes
@@ -139,19 +139,6 @@ def wilson_interval(share: float, num: int, z: float = 1.96) -> tuple[float, flo
     middle = (share + z * z / (2 * num)) / (1 + z * z / num)
     half = z / (1 + z * z / num) * math.sqrt(share * (1 - share) / num + z * z / (4 * num * num))
     return round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)
-
-
-def clips_in_order(workspace: Workspace, rows: list[dict[str, Any]]) -> list[np.ndarray]:
-    """The frames of these rows, in their order."""
-    by_id: dict[str, np.ndarray] = {}
-    for chosen in load_clips(workspace.root, rows).values():
-        by_id |= frames_by_id(chosen)
-    return [by_id[row["clip_id"]] for row in rows]
-
-
-def frames_by_id(chosen: ClipSet) -> dict[str, np.ndarray]:
-    """The frames of a clip set by clip id."""
-    return {row["clip_id"]: frames for row, frames in zip(chosen.rows, chosen.frames, strict=True)}
 
 
 def real_and_decoded(

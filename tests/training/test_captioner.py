@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,11 +10,12 @@ import pytest
 from data.catalog import write_table
 from data.video import write_mp4
 from data.workspace import Workspace
+from model.captioner import STRUCTURE_KEYS
 from model.config import digest_of
 from model.errors import StageError
 from training.captioner import refuse_below, train_captioner
 from training.clips import is_held_out
-from training.config import CaptionerTraining, Schedule
+from training.config import CaptionerTraining, CaptionField, Schedule
 
 COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
 SHORT = CaptionerTraining(
@@ -72,3 +73,7 @@ def test_each_field_has_a_least_share_of_its_own() -> None:
 def test_a_field_that_no_held_out_clip_has_cannot_pass() -> None:
     with pytest.raises(StageError, match="none of 0 held-out clips has a camera"):
         refuse_below({"camera": 0.5}, {}, 0)
+
+
+def test_every_field_that_a_captioner_writes_can_be_asked_for() -> None:
+    assert get_args(CaptionField) == STRUCTURE_KEYS
