@@ -5,9 +5,10 @@ import itertools
 import operator
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import torch
 from pydantic import Field
@@ -68,6 +69,11 @@ class LatentBatch:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def pinned(self) -> Self:
+        """The same in memory that a GPU can read by itself."""
+        tensors = {name: value.pin_memory() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **tensors)
 
 
 @dataclass(frozen=True)
@@ -145,12 +151,19 @@ class LatentLoader:
         mean, logvar = (torch.stack(list(tensors)).float() for tensors in zip(*pairs, strict=True))
         return LatentBatch(step, plan.bucket, keys, mean, logvar, states, mask, is_dense)
 
-    def batches(self, start_step: int = 0) -> Iterator[LatentBatch]:
-        """This rank's batches from a step on, without end; the next is read while the caller works."""
+    def batches(self, start_step: int = 0, *, pinned: bool = False) -> Iterator[LatentBatch]:
+        """This rank's batches from a step on, without end; the next is read while the caller works.
+
+        Pinned, they lie in memory from which a GPU takes them while it is at work on the batch before.
+        """
+
+        def made(step: int) -> LatentBatch:
+            return self.batch(step).pinned() if pinned else self.batch(step)
+
         with ThreadPoolExecutor(1, thread_name_prefix="loader") as pool:
-            coming = pool.submit(self.batch, start_step)
+            coming = pool.submit(made, start_step)
             for step in itertools.count(start_step + 1):
-                batch, coming = coming.result(), pool.submit(self.batch, step)
+                batch, coming = coming.result(), pool.submit(made, step)
                 yield batch
 
     def takes_dense(self, step: int, key: str) -> bool:

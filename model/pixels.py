@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def to_video(clips: Sequence[np.ndarray]) -> Float[Tensor, "b c t h w"]:
-    """One batch from clips of equal size, uint8 `T H W C` each."""
-    batch = torch.from_numpy(np.stack(clips))
+def to_video(clips: Sequence[np.ndarray], device: torch.device | str = "cpu") -> Float[Tensor, "b c t h w"]:
+    """One batch on a device, from clips of equal size, uint8 `T H W C` each."""
+    batch = torch.from_numpy(np.stack(clips)).to(device)  # as bytes: a quarter of the way
     return batch.permute(0, 4, 1, 2, 3).float().div_(127.5).sub_(1)
 
 

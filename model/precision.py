@@ -1,4 +1,4 @@
-"""The number format in which networks multiply: bfloat16 where the device is fast at it, else float32.
+"""Where networks run, and the number format in which they multiply: bfloat16 where the device is fast at it.
 
 A CPU without instructions for bfloat16 (AVX2 alone) multiplies it a hundred times slower than float32: decision 0013.
 Weights, latents on disk and optimisers have formats of their own, which do not depend on the machine.
@@ -11,6 +11,13 @@ import torch
 
 _CPU_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 """As torch names them; the last is ARM's."""
+
+
+def device_named(name: str) -> torch.device:
+    """The torch device of that name; `auto` is a GPU where torch finds one, else the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
 
 
 @lru_cache

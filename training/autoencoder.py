@@ -1,11 +1,12 @@
 """Fits the video autoencoder to the clips of a catalog, resumably, and writes it as a diffusers folder."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from data.stage import StageResult
@@ -13,12 +14,12 @@ from data.workspace import Workspace
 from model.autoencoder import Posterior, VideoAutoencoder
 from model.errors import ConfigError
 from model.pixels import to_video
-from model.precision import autocast
+from model.precision import autocast, device_named
 from model.weights import weights_digest
 from training.clips import ClipSet, clips_digest, is_held_out, kept_rows, load_clips
 from training.config import AutoencoderTraining
 from training.latents import halved, masked, noisy, roughness
-from training.loop import Learner, run_schedule
+from training.loop import Learner, drawn_ahead, run_schedule
 from training.optim import make_optimizers, update
 from training.warm_start import load_start, start_digest
 
@@ -34,6 +35,7 @@ def train_autoencoder(config: AutoencoderTraining, workspace: Workspace) -> Stag
     seen = [row for row in rows if row["clip_id"] not in held_out_ids][: config.max_clips]
     training_sets = load_clips(workspace.root, seen)
     network = make_autoencoder(config)
+    nn.Module.to(network, device_named(config.device))
     fit(network, config, training_sets, workspace)
     network.eval()
     if config.trains_encoder:
@@ -71,13 +73,21 @@ def fit(network: VideoAutoencoder, config: AutoencoderTraining, sets: dict[str, 
     optimizers = make_optimizers(network, schedule, muon_lr=config.muon_lr, weight_decay=0, muon_in=MUON_PARTS)
     facts = {"config": config.digest, "clips": clips_digest([row for name in sorted(sets) for row in sets[name].rows])}
 
-    def take_step(step: int) -> dict[str, float]:
-        return train_step(network, optimizers, config, draw_batch(sets, config, step), step)
+    def draw(step: int) -> Tensor:
+        return draw_batch(sets, config, step, network.device)
 
-    run_schedule(Learner("autoencoder", network, optimizers), schedule, workspace, facts, take_step)
+    # on a CPU a third thread would take time from the two that train
+    with drawn_ahead(draw) if network.device.type != "cpu" else nullcontext(draw) as batch_of:
+
+        def take_step(step: int) -> dict[str, float]:
+            return train_step(network, optimizers, config, batch_of(step), step)
+
+        run_schedule(Learner("autoencoder", network, optimizers), schedule, workspace, facts, take_step)
 
 
-def draw_batch(sets: dict[str, ClipSet], config: AutoencoderTraining, step: int) -> Tensor:
+def draw_batch(
+    sets: dict[str, ClipSet], config: AutoencoderTraining, step: int, device: torch.device | str = "cpu"
+) -> Tensor:
     """The crops of one step: a bucket by its share of clips, then random clips and runs of whole frame groups."""
     draw = np.random.default_rng([config.schedule.seed, step])
     names = sorted(sets)
@@ -96,7 +106,8 @@ def draw_batch(sets: dict[str, ClipSet], config: AutoencoderTraining, step: int)
         [
             frames[row, start : start + length, top : top + side, left : left + side]
             for row, start, top, left in zip(rows, starts, tops, lefts, strict=True)
-        ]
+        ],
+        device,
     )
 
 
@@ -108,9 +119,9 @@ def train_step(
     step: int,
 ) -> dict[str, float]:
     """One update; returns the figures to log."""
-    generator = torch.Generator().manual_seed(config.schedule.seed * 1_000_003 + step)
+    generator = torch.Generator(video.device).manual_seed(config.schedule.seed * 1_000_003 + step)
     is_tail = step >= (1 - config.noisy_tail) * config.schedule.num_steps
-    with autocast():
+    with autocast(video.device):
         with torch.set_grad_enabled(not is_tail):
             posterior = network.encode(video)
             latents = posterior.sample(generator)
@@ -160,8 +171,8 @@ def measure_latents(network: VideoAutoencoder, sets: dict[str, ClipSet], num_cli
     means = []
     for chosen in sets.values():
         pick = np.linspace(0, len(chosen.frames) - 1, min(num_clips, len(chosen.frames))).astype(int)
-        for batch in batches(chosen.frames[pick]):
-            with autocast():
+        for batch in batches(chosen.frames[pick], network.device):
+            with autocast(network.device):
                 means.append(network.encode(batch).mean.transpose(0, 1).flatten(1))
     values = torch.cat(means, dim=1)
     network.latent_mean.copy_(values.mean(dim=1))
@@ -173,8 +184,8 @@ def measure_reconstruction(network: VideoAutoencoder, sets: dict[str, ClipSet]) 
     """PSNR of frames and of frame differences over whole clips, each from its mean squared error over all of them."""
     errors, difference_errors = [], []
     for chosen in sets.values():
-        for batch in batches(chosen.frames):
-            with autocast():
+        for batch in batches(chosen.frames, network.device):
+            with autocast(network.device):
                 decoded = network.decode(network.encode(batch).mean).float().clamp(-1, 1)
             errors += (decoded - batch).square().mean(dim=(1, 2, 3, 4)).tolist()
             difference_errors += (decoded.diff(dim=2) - batch.diff(dim=2)).square().mean(dim=(1, 2, 3, 4)).tolist()
@@ -184,10 +195,10 @@ def measure_reconstruction(network: VideoAutoencoder, sets: dict[str, ClipSet]) 
     }
 
 
-def batches(frames: np.ndarray, size: int = 32) -> Iterator[Tensor]:
-    """The clips as video batches, in order."""
+def batches(frames: np.ndarray, device: torch.device | str = "cpu", size: int = 32) -> Iterator[Tensor]:
+    """The clips as video batches on a device, in order."""
     for start in range(0, len(frames), size):
-        yield to_video(list(frames[start : start + size]))
+        yield to_video(list(frames[start : start + size]), device)
 
 
 def load_autoencoder(folder: Path) -> VideoAutoencoder:

@@ -1,5 +1,6 @@
 """The kept clips of a catalog, decoded into memory by bucket, and a split that depends on each clip alone."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ def kept_rows(workspace: Workspace) -> list[dict[str, Any]]:
 
 def load_clips(root: Path, rows: list[dict[str, Any]]) -> dict[str, ClipSet]:
     """The frames of these rows by bucket, in the order of the rows."""
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         frames = list(pool.map(lambda row: read_frames(root / row["path"]), rows))
     sets = {}
     for bucket in sorted({row["bucket"] for row in rows}):

@@ -41,6 +41,13 @@ StartFrom = Annotated[
 ]
 
 
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"],
+    # trainings from before there was such a setting stay valid
+    Field(description="Where it trains; auto takes a GPU where there is one", exclude_if=lambda name: name == "auto"),
+]
+
+
 class CaptionerTraining(Config):
     """The captioner that is fitted to the labelled clips."""
 
@@ -86,6 +93,7 @@ class AutoencoderTraining(Config):
     )
     max_latent_noise: float = Field(default=0.15, ge=0, description="Most noise there, in deviations of a channel")
     validation_fraction: float = Field(default=0.05, ge=0, lt=1)
+    device: Device = "auto"
 
     @property
     def trains_encoder(self) -> bool:
@@ -120,6 +128,13 @@ class TransformerTraining(Config):
     dense_fraction: float = Field(default=0.9, ge=0, le=1, description="Share of samples under their dense caption")
     image_fraction: float = Field(default=0, ge=0, lt=1, description="Share of batches that are images")
     scaled_fraction: float = Field(default=0, ge=0, lt=1, description="Share of batches at the other encoded sizes")
+    short_fraction: float = Field(
+        default=0,
+        ge=0,
+        lt=1,
+        description="Share of batches that show half of each clip's frames",
+        exclude_if=lambda share: not share,  # trainings from before there was such a setting stay valid
+    )
     square_crops: bool = Field(
         default=False,
         description="Trains on the middle squares of the latents alone",
@@ -135,6 +150,7 @@ class TransformerTraining(Config):
     )
     num_workers: int = Field(default=1, ge=1, description="Ray Train ranks")
     cpus_per_worker: int = Field(default=2, ge=1)
+    device: Device = "auto"
     compile: bool = True
     num_sampling_steps: int = 20
     guidance_scale: float = 3.5
@@ -162,7 +178,7 @@ class TransformerTraining(Config):
 
 
 _SERVED = {"served_width", "num_sampling_steps", "guidance_scale", "prompt_expander"}
-_RUN_BY = {"num_workers", "cpus_per_worker", "compile"}
+_RUN_BY = {"num_workers", "cpus_per_worker", "compile", "device"}
 
 
 class EvaluationConfig(Config):

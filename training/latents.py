@@ -13,15 +13,15 @@ def noisy(latents: Tensor, most: float, generator: torch.Generator) -> Tensor:
 
     Source: the decoder of LTX-Video (arXiv 2501.00103) takes the last denoising step likewise.
     """
-    level = most * torch.rand(len(latents), 1, 1, 1, 1, generator=generator)
+    level = most * torch.rand(len(latents), 1, 1, 1, 1, generator=generator, device=latents.device)
     deviation = latents.std(dim=(0, 2, 3, 4), keepdim=True)
-    return latents + level * deviation * torch.randn(latents.shape, generator=generator)
+    return latents + level * deviation * torch.randn(latents.shape, generator=generator, device=latents.device)
 
 
 def masked(latents: Tensor, fraction: float, generator: torch.Generator) -> Tensor:
     """Latents in which a share of the cells, all channels at once, is the mean: neighbours must know of each other."""
     shape = (len(latents), 1, *latents.shape[2:])
-    is_hidden = torch.rand(shape, generator=generator) < fraction
+    is_hidden = torch.rand(shape, generator=generator, device=latents.device) < fraction
     return torch.where(is_hidden, latents.mean(dim=(0, 2, 3, 4), keepdim=True), latents)
 
 

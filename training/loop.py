@@ -1,10 +1,12 @@
 """The loop of the trainings that run in this process: rates, steps, checkpoints, and on from the newest of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from data.workspace import Workspace
 from training.checkpoint import (
@@ -26,6 +28,20 @@ class Learner(NamedTuple):
     name: str
     network: nn.Module
     optimizers: dict[str, torch.optim.Optimizer]
+
+
+@contextmanager
+def drawn_ahead(draw: Callable[[int], Tensor]) -> Iterator[Callable[[int], Tensor]]:
+    """`draw` for steps that come in order: a thread draws the next batch while a GPU works on this one."""
+    coming: dict[int, Future[Tensor]] = {}
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+
+        def take(step: int) -> Tensor:
+            batch = coming.pop(step).result() if step in coming else draw(step)
+            coming[step + 1] = pool.submit(draw, step + 1)
+            return batch
+
+        yield take
 
 
 def run_schedule(

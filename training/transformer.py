@@ -4,6 +4,7 @@ import os
 import threading
 from pathlib import Path
 
+import ray
 import ray.train
 from ray.train.torch import TorchTrainer
 
@@ -14,6 +15,7 @@ from data.stage import StageResult
 from data.workspace import Workspace
 from model.errors import CheckpointError
 from model.pipeline import PipelineFacts, SkyloomPipeline
+from model.shapes import VideoShape
 from training.autoencoder import load_autoencoder
 from training.checkpoint import load_newest, module_weights, restore_module
 from training.clips import kept_rows
@@ -36,6 +38,7 @@ def train_transformer(config: TransformerTraining, workspace: Workspace) -> Stag
     params = {"transformer": config.model_dump(mode="json"), "dataset_id": dataset.card.dataset_id}
     run_id = open_run(client, workspace, workspace.transformer, config.recipe, params)
     ensure_ray(num_cpus=max(os.cpu_count() or 1, config.num_workers * config.cpus_per_worker))
+    num_gpus = ray.cluster_resources().get("GPU", 0)
     trainer = TorchTrainer(
         run_worker,
         train_loop_config={
@@ -44,7 +47,9 @@ def train_transformer(config: TransformerTraining, workspace: Workspace) -> Stag
             "run_id": run_id,
         },
         scaling_config=ray.train.ScalingConfig(
-            num_workers=config.num_workers, use_gpu=False, resources_per_worker={"CPU": config.cpus_per_worker}
+            num_workers=config.num_workers,
+            use_gpu=config.device == "cuda" or (config.device == "auto" and num_gpus >= config.num_workers),
+            resources_per_worker={"CPU": config.cpus_per_worker},
         ),
         run_config=ray.train.RunConfig(
             name="transformer",
@@ -95,10 +100,11 @@ def assemble_pipeline(config: TransformerTraining, workspace: Workspace) -> str:
     else:
         restore_module("ema", network, saved.tensors)
     pipeline = SkyloomPipeline(autoencoder, network.eval())
+    buckets = sorted({member.bucket for member in dataset.members})
     pipeline.facts = PipelineFacts(
         fps=kept_rows(workspace)[0]["fps"],
-        trained_buckets=sorted({member.bucket for member in dataset.members}),
-        also_trained=other_sizes(dataset, workspace.latents, autoencoder.compression) if config.scaled_fraction else [],
+        trained_buckets=buckets,
+        also_trained=also_trained(config, buckets, other_sizes(dataset, workspace.latents, autoencoder.compression)),
         text_encoder=config.text_encoder,
         prompt_expander=config.prompt_expander,
         dataset_id=dataset.card.dataset_id,
@@ -108,6 +114,13 @@ def assemble_pipeline(config: TransformerTraining, workspace: Workspace) -> str:
         default_guidance_scale=config.guidance_scale,
     )
     return pipeline.save(workspace.pipeline)
+
+
+def also_trained(config: TransformerTraining, own: list[str], scaled: list[str]) -> list[str]:
+    """The buckets, by name, that clips of its `own` were trained on in besides: other sizes, half as many frames."""
+    sizes = scaled if config.scaled_fraction else []
+    shapes = [VideoShape.parse(name) for name in [*own, *sizes]] if config.short_fraction else []
+    return sorted({*sizes, *(shape._replace(num_frames=shape.num_frames // 2).bucket for shape in shapes)})
 
 
 class ProgressFollower:

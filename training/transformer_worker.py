@@ -10,7 +10,7 @@ from typing import Any
 
 import ray.train
 import torch
-from ray.train.torch import prepare_model
+from ray.train.torch import get_device, prepare_model
 from torch import Tensor, nn
 
 from data.loader import LatentBatch, LatentLoader, LoaderConfig
@@ -48,57 +48,79 @@ def run_worker(settings: dict[str, Any]) -> None:
     workspace = Workspace(Path(settings["workspace"]))
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
-    trainer = Trainer(config, workspace, rank, world_size)
-    recorder = Recorder(workspace, settings["run_id"], trainer.first_step) if rank == 0 else None
+    trainer = Trainer(config, workspace, rank, world_size, get_device())
+    recorder = None
+    if rank == 0:
+        recorder = Recorder(workspace, settings["run_id"], trainer.first_step, config.schedule.batch_size)
     for step in range(trainer.first_step, config.schedule.num_steps):
         figures = trainer.step(step)
         if recorder:
             recorder.record(step, figures)
-            trainer.save_if_due(step)
+            if trainer.is_due(step):
+                recorder.flush()
+                trainer.save(step)
     ray.train.report({"steps": config.schedule.num_steps})
     if recorder:
         recorder.close()
 
 
 class Recorder:
-    """Rank 0's records: a line per step, metrics in MLflow every few steps."""
+    """Rank 0's records: a line per step, metrics in MLflow every few steps.
 
-    def __init__(self, workspace: Workspace, run_id: str, first_step: int) -> None:
+    A step is written when the next one is under way: reading its loss at once would let a GPU wait for Python.
+    """
+
+    def __init__(self, workspace: Workspace, run_id: str, first_step: int, batch_size: int) -> None:
         self._log = StepLog(workspace.logs / STEP_LOG, first_step)
-        self._client, self._run_id = open_client(workspace), run_id
+        self._client, self._run_id, self._batch_size = open_client(workspace), run_id, batch_size
+        self._pending: tuple[int, dict[str, Tensor]] | None = None
+        self._written_s = time.perf_counter()
 
-    def record(self, step: int, figures: dict[str, float]) -> None:
-        """Keep the figures of a finished step."""
+    def record(self, step: int, figures: dict[str, Tensor]) -> None:
+        """Keep the figures of a step, and write those of the one before."""
+        self.flush()
+        self._pending = step, figures
+
+    def flush(self) -> None:
+        """Write the figures that are still kept, once the device has them."""
+        if self._pending is None:
+            return
+        step, tensors = self._pending
+        figures = {name: value.item() for name, value in tensors.items()}
+        now_s = time.perf_counter()
+        figures["samples_per_s"] = self._batch_size / (now_s - self._written_s)
+        self._pending, self._written_s = None, now_s
         self._log.write(step, **figures)
         if step % METRICS_EVERY == 0:
             log_metrics(self._client, self._run_id, step, time.time(), figures)
 
     def close(self) -> None:
-        """Close the step log."""
+        """Write what is kept and close the step log."""
+        self.flush()
         self._log.close()
 
 
 class Trainer:
     """Network, optimisers, average and data of one rank; `step` does one update."""
 
-    def __init__(self, config: TransformerTraining, workspace: Workspace, rank: int, world_size: int) -> None:
+    def __init__(
+        self, config: TransformerTraining, workspace: Workspace, rank: int, world_size: int, device: torch.device
+    ) -> None:
         if config.schedule.batch_size % world_size:
             raise ConfigError(
                 f"a batch of {config.schedule.batch_size} cannot be shared out evenly to {world_size} ranks; "
                 "choose schedule.batch_size or num_workers so that it can"
             )
-        self.config, self.rank, self.world_size = config, rank, world_size
+        self.config, self.rank, self.world_size, self.device = config, rank, world_size, device
         self.checkpoints = workspace.checkpoints("transformer")
         self.autoencoder = VideoAutoencoder.from_pretrained(str(workspace.autoencoder), use_safetensors=True).eval()
+        nn.Module.to(self.autoencoder, device)
         self.loader = LatentLoader(
             loader_config(config), workspace.latents, autoencoder_digest=weights_digest(workspace.autoencoder),
             rank=rank, world_size=world_size,
         )  # fmt: skip
-        self.network = make_transformer(config, *self._sides())
-        self.averages = {
-            name: Ema(self.network, make_transformer(config, *self._sides()), decay)
-            for name, decay in decays(config).items()
-        }
+        self.network = self._make_network()
+        self.averages = {name: Ema(self.network, self._make_network(), decay) for name, decay in decays(config).items()}
         self.optimizers = make_optimizers(
             self.network, config.schedule, muon_lr=config.muon_lr, weight_decay=config.weight_decay
         )
@@ -110,55 +132,61 @@ class Trainer:
             for block in self.network.blocks:
                 block.compile(dynamic=False)
         self.model: nn.Module = prepare_model(self.network) if world_size > 1 else self.network
-        self._batches = self.loader.batches(self.first_step)
+        self._batches = self.loader.batches(self.first_step, pinned=device.type == "cuda")
 
-    def step(self, step: int) -> dict[str, float]:
-        """One update; returns loss, gradient norm and samples/s of the global batch."""
-        started = time.perf_counter()
+    def step(self, step: int) -> dict[str, Tensor]:
+        """One update; returns its loss and gradient norm, which a GPU may still be at work on."""
         set_rates(self.optimizers, self.config.schedule.rate(step))
         loss = self._loss(step, next(self._batches))
         norm = update(self.optimizers, loss, self.network, self.config.max_grad_norm)
         for average in self.averages.values():
             average.update(step)
-        seconds = time.perf_counter() - started
-        return {
-            "loss": loss.item(),
-            "grad_norm": norm.item(),
-            "samples_per_s": self.config.schedule.batch_size / seconds,
-        }
+        return {"loss": loss.detach(), "grad_norm": norm.detach()}
 
     def _loss(self, step: int, batch: LatentBatch) -> Tensor:
         """The velocity loss of this rank's rows of the global batch."""
-        generator = torch.Generator().manual_seed(self.config.schedule.seed * 1_000_003 + step)
+        seed = self.config.schedule.seed * 1_000_003 + step
+        generator = torch.Generator().manual_seed(seed)
+        # the large draws where they are used: a CPU takes longer for them than a GPU for the rest of the step
+        own = generator if self.device.type == "cpu" else torch.Generator(self.device).manual_seed(seed)
         total, rows = len(batch) * self.world_size, slice(self.rank, None, self.world_size)
         cut = middle_square if self.config.square_crops else nn.Identity()
-        mean, logvar = cut(batch.mean), cut(batch.logvar)
+        mean, logvar = self._moved(cut(batch.mean)), self._moved(cut(batch.logvar))
+        if self.config.short_fraction and torch.rand((), generator=generator) < self.config.short_fraction:
+            frames = half_of(mean.shape[2], generator)
+            mean, logvar = mean[:, :, frames], logvar[:, :, frames]
         shape = mean.shape[1:]
-        posterior_noise = torch.randn(total, *shape, generator=generator)[rows]
-        noise = torch.randn(total, *shape, generator=generator)[rows]
+        posterior_noise = torch.randn(total, *shape, generator=own, device=self.device)[rows]
+        noise = torch.randn(total, *shape, generator=own, device=self.device)[rows]
         levels = draw_levels(total, shape[1], self.config.patterns, generator, shift=self.config.sigma_shift)
-        sigma, is_noisy = levels.sigma[rows], levels.is_noisy[rows]
+        sigma, is_noisy = self._moved(levels.sigma[rows]), self._moved(levels.is_noisy[rows])
         has_text = (torch.rand(total, generator=generator) >= self.config.text_dropout)[rows]
+        text = self._moved(batch.prompt_states), self._moved(batch.prompt_mask) & self._moved(has_text)[:, None]
         x0 = self.autoencoder.normalise(mean + posterior_noise * torch.exp(0.5 * logvar))
         with autocast(x0.device):
-            predicted = self.model(
-                add_noise(x0, noise, sigma), sigma, batch.prompt_states, batch.prompt_mask & has_text[:, None]
-            )
+            predicted = self.model(add_noise(x0, noise, sigma), sigma, *text)
         # ranks are averaged, and may have drawn unequal numbers of frames
-        return velocity_loss(predicted, x0, noise, is_noisy, levels.is_noisy.sum() / self.world_size)
+        return velocity_loss(predicted, x0, noise, is_noisy, levels.is_noisy.sum().item() / self.world_size)
 
-    def save_if_due(self, step: int) -> None:
-        """Write a checkpoint at every `checkpoint_every` steps and at the end."""
-        done = step + 1
-        if done % self.config.schedule.checkpoint_every == 0 or done == self.config.schedule.num_steps:
-            tensors = module_tensors("network", self.network) | optimizer_tensors(self.optimizers)
-            for name, ema in self.averages.items():
-                tensors |= module_tensors(name, ema.average)
-            save_checkpoint(self.checkpoints, done, tensors, self.facts)
+    def _moved(self, values: Tensor) -> Tensor:
+        return values.to(self.device, non_blocking=True)
 
-    def _sides(self) -> tuple[int, int]:
-        """Channels of a latent cell and of a prompt's states."""
-        return self.autoencoder.latent_channels, self.loader.prompt_dim
+    def is_due(self, step: int) -> bool:
+        """Whether a checkpoint is to follow the step: every `checkpoint_every` steps and at the end."""
+        schedule = self.config.schedule
+        return (step + 1) % schedule.checkpoint_every == 0 or step + 1 == schedule.num_steps
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint of what is there after the step."""
+        tensors = module_tensors("network", self.network) | optimizer_tensors(self.optimizers)
+        for name, ema in self.averages.items():
+            tensors |= module_tensors(name, ema.average)
+        save_checkpoint(self.checkpoints, step + 1, tensors, self.facts)
+
+    def _make_network(self) -> SpacetimeTransformer:
+        network = make_transformer(self.config, self.autoencoder.latent_channels, self.loader.prompt_dim)
+        nn.Module.to(network, self.device)
+        return network
 
     def _resume(self) -> int:
         """The first step to do: after the newest checkpoint of the same settings and data, else 0."""
@@ -182,6 +210,13 @@ def decays(config: TransformerTraining) -> dict[str, Decay]:
 def track_name(width: float) -> str:
     """The name in a checkpoint of the average of a width."""
     return f"ema-{width:g}"
+
+
+def half_of(num_frames: int, generator: torch.Generator) -> slice:
+    """Half of the latent frames, neighbours, from a random one on; the only one where there is one."""
+    length = max(1, num_frames // 2)
+    start = int(torch.randint(num_frames - length + 1, (), generator=generator))
+    return slice(start, start + length)
 
 
 def middle_square(latents: Tensor) -> Tensor:

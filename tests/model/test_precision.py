@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model.precision import autocast, compute_dtype
+from model.precision import autocast, compute_dtype, device_named
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +32,10 @@ def test_a_cpu_multiplies_in_what_it_has_instructions_for(monkeypatch, capabilit
 
 def test_an_unknown_device_keeps_float32():
     assert compute_dtype("meta") is torch.float32
+
+
+@pytest.mark.parametrize(("has_gpu", "expected"), [(True, "cuda"), (False, "cpu")])
+def test_auto_is_a_gpu_where_there_is_one(monkeypatch, has_gpu, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    assert device_named("auto").type == expected
+    assert device_named("cpu").type == "cpu"  # as asked, GPU or not
