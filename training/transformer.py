@@ -23,7 +23,8 @@ from training.config import TransformerTraining
 from training.ema import mixed
 from training.progress import progress_bar, read_steps
 from training.tracking import open_client, open_run
-from training.transformer_worker import STEP_LOG, make_transformer, run_worker, track_name
+from training.transformer_steps import make_transformer, track_name
+from training.transformer_worker import STEP_LOG, run_worker
 from training.warm_start import start_digest
 
 POLL_S = 1.0

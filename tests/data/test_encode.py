@@ -10,8 +10,9 @@ import torch
 
 from data.cluster import ensure_ray
 from data.config import EncodeConfig, ShardConfig
-from data.encode import decode_clip, encode_dataset
+from data.encode import encode_dataset
 from data.encode_plan import plan_jobs, proven_members
+from data.encode_shard import decode_clip
 from data.latents import unpack
 from data.manifest import Dataset, read_member, retract
 from data.shards import write_dataset
@@ -145,10 +146,11 @@ def test_an_encoder_killed_in_a_run_leaves_nothing_that_counts(workspace, datase
         path.unlink()
     jobs = plan_jobs(dataset, makers)
     script = (
-        "import sys, os, signal; from pathlib import Path; import data.encode as e;"
+        "import sys, os, signal; from pathlib import Path; import data.encode_shard as e;"
+        "from data.encode_plan import plan_jobs;"
         "from data.workspace import Workspace;"
         "from data.manifest import Dataset; w = Workspace(Path(sys.argv[1])); s = Dataset.open(w.shards);"
-        "m = {'autoencoder': sys.argv[2], 'text_encoder': sys.argv[3]}; jobs = e.plan_jobs(s, m);"
+        "m = {'autoencoder': sys.argv[2], 'text_encoder': sys.argv[3]}; jobs = plan_jobs(s, m);"
         "enc = e.ShardEncoder(e.EncodeConfig(batch_size=2, text_batch_size=3, num_threads=1), w); enc.encode(jobs[0]);"
         "write = e.write_tar;"
         "e.write_tar = lambda path, members: write(path, (pair if i == 0 else os.kill(os.getpid(), signal.SIGKILL)"

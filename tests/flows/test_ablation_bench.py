@@ -12,7 +12,7 @@ from flows.presets import PRESETS
 from model.errors import StageError
 from training.config import TransformerTraining
 from training.evaluate import Asked
-from training.transformer_worker import middle_square
+from training.transformer_steps import middle_square
 
 
 @pytest.mark.parametrize("name", ablation_bench.VARIANTS)

@@ -7,7 +7,7 @@ from flows.presets import PRESETS
 from flows.recipes import Recipe
 from model.shapes import VideoShape
 from training.autoencoder import make_autoencoder
-from training.transformer_worker import make_transformer
+from training.transformer_steps import make_transformer
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -11,7 +11,7 @@ from model.pipeline import SkyloomPipeline
 from training.autoencoder import fit, make_autoencoder
 from training.clips import ClipSet
 from training.config import AutoencoderTraining, Schedule, TransformerTraining
-from training.transformer_worker import make_transformer
+from training.transformer_steps import make_transformer
 
 SHAPE = {
     "fine_channels": 16, "coarse_channels": 16, "frame_channels": 16, "latent_channels": 4,

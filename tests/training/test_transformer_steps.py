@@ -4,7 +4,7 @@ import torch
 
 from training.config import TransformerTraining
 from training.transformer import also_trained
-from training.transformer_worker import half_of
+from training.transformer_steps import half_of
 
 
 def test_half_of_the_frames_are_neighbours_from_anywhere() -> None:
