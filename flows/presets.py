@@ -69,7 +69,7 @@ def starter() -> Recipe:
     """The best model of the embedded world that two cores train in 150 minutes.
 
     Twice the demo's resolution, up to three objects in a scene, three times the data. The weights that come with
-    Skyloom were trained by it and then three times again from there, on other films (model/starter/README.md).
+    Skyloom were trained by it, three times again from there on other films, then on a GPU (model/starter/README.md).
     """
     goals = {"colour": 0.97, "shape": 0.93, "size": 0.90, "motion": 0.93, "camera": 0.90, "count": 0.90, "all": 0.75}
     return Recipe(
