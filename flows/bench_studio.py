@@ -1,5 +1,6 @@
 """What the benches of tasks and edits film: the starter's held-out clips, pairs of objects, and who judges them."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -78,10 +79,10 @@ class Studio:
         """One video."""
         return finish(self.pipeline.run(task, seeds=[seed], options=options))[0]
 
-    def agree(self, one: np.ndarray, other: np.ndarray) -> bool:
-        """Whether the judge finds the same in both videos, colour left out."""
+    def agree(self, one: np.ndarray, other: np.ndarray, names: Sequence[str]) -> bool:
+        """Whether the judge finds these attributes the same in both videos."""
         seen = self.probe.read([one, other])
-        return all(seen[0][name] == seen[1][name] for name in seen[0] if name != "colour")
+        return all(seen[0][name] == seen[1][name] for name in names)
 
     def sees(self, video: np.ndarray, **asked: str) -> bool:
         """Whether the judge finds these attributes in a video."""
