@@ -23,7 +23,14 @@ SCENES = (
     Attributes("red", "ball", "large", "jumps", "checkered", "stays still"),
     Attributes("blue", "cube", "small", "jumps", "white", "stays still"),
     Attributes("green", "cone", "large", "jumps", "dark", "stays still"),
+    Attributes("yellow", "cylinder", "small", "jumps", "dark", "stays still"),
+    Attributes("purple", "ball", "small", "jumps", "white", "stays still"),
+    Attributes("orange", "cube", "large", "jumps", "checkered", "stays still"),
+    Attributes("cyan", "cone", "small", "jumps", "white", "stays still"),
+    Attributes("pink", "cylinder", "large", "jumps", "checkered", "stays still"),
+    Attributes("red", "cube", "small", "jumps", "dark", "stays still"),
 )
+"""Of three the median changed from 0.40 to 0.74 of chaining's with the weights, and said little."""
 
 
 def rolling() -> dict[str, Measurement]:

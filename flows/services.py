@@ -27,7 +27,9 @@ DIE_WITH_PARENT = """
 import ctypes, os, signal, sys
 PR_SET_PDEATHSIG = 1
 ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # outlives the exec below
-os.execv(sys.argv[1], sys.argv[1:])
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the parent died before this began")
+os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
@@ -167,10 +169,11 @@ def launch(
     With `dies_with_parent` the kernel ends it even when the parent is killed with signal 9.
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    guard = [sys.executable, "-c", DIE_WITH_PARENT] if dies_with_parent and sys.platform == "linux" else []
+    guard = [sys.executable, "-c", DIE_WITH_PARENT, str(os.getpid())]
+    is_guarded = dies_with_parent and sys.platform == "linux"
     with log_file.open("ab") as output:
         return subprocess.Popen(
-            [*guard, *command],
+            [*guard, *command] if is_guarded else command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

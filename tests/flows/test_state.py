@@ -1,6 +1,7 @@
 import socket
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -51,7 +52,8 @@ def test_down_ends_what_was_started_and_nothing_else(sleeper, tmp_path):
         bystander.wait()
 
 
-def test_a_service_dies_with_its_parent_even_by_signal_9(tmp_path):
+@pytest.mark.parametrize("is_under_way", [True, False])
+def test_a_service_dies_with_its_parent_even_by_signal_9(tmp_path, is_under_way):
     code = (
         "import sys; from pathlib import Path; from flows.services import launch; import time\n"
         f"print(launch({SLEEP!r}, Path({str(tmp_path / 'log')!r}), dies_with_parent=True).pid, flush=True)\n"
@@ -59,8 +61,8 @@ def test_a_service_dies_with_its_parent_even_by_signal_9(tmp_path):
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     child = psutil.Process(int(parent.stdout.readline()))
-    while "DIE" in "".join(child.cmdline()) or "prctl" in "".join(child.cmdline()):
-        pass  # until the guard has become the service
+    while is_under_way and child.cmdline() != SLEEP:  # until the guard has become the service
+        time.sleep(0.01)
     parent.kill()
     parent.wait()
     assert psutil.wait_procs([child], timeout=5)[1] == []
