@@ -145,7 +145,7 @@ def storyboards(studio: Studio) -> dict[str, Measurement]:
         apart = [studio.make(Generate(prompt, studio.shape), 2 * seed + half) for half, prompt in enumerate(prompts)]
         errors.append(abs(first_frame_of(video, scene.colour, target) - length))
         same["ours"].append(studio.agree(video[:length], video[length:], IDENTITY))
-        same["apart"].append(studio.agree(*apart, IDENTITY))
+        same["apart"].append(studio.agree(apart[0], apart[1], IDENTITY))
     mine, theirs = (float(np.mean(same[name])) for name in ("ours", "apart"))
     return {
         "storyboard cut": Measurement(
