@@ -9,15 +9,22 @@ from functools import lru_cache
 
 import torch
 
+from model.errors import ConfigError
+
 _CPU_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 """As torch names them; the last is ARM's."""
 
 
 def device_named(name: str) -> torch.device:
-    """The torch device of that name; `auto` is a GPU where torch finds one, else the CPU."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    """The torch device of that name; `auto` is a GPU where torch finds one, else the CPU.
+
+    Raises:
+        ConfigError: a GPU is asked for and torch finds none.
+    """
+    has_gpu = torch.cuda.is_available()
+    if name == "cuda" and not has_gpu:
+        raise ConfigError("device='cuda', but torch finds no GPU here; use 'auto' or 'cpu', or install torch for CUDA")
+    return torch.device(("cuda" if has_gpu else "cpu") if name == "auto" else name)
 
 
 @lru_cache

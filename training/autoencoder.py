@@ -71,7 +71,11 @@ def fit(network: VideoAutoencoder, config: AutoencoderTraining, sets: dict[str, 
     """Run the schedule from the newest checkpoint on. A step depends on its number and the seed alone."""
     schedule = config.schedule
     optimizers = make_optimizers(network, schedule, muon_lr=config.muon_lr, weight_decay=0, muon_in=MUON_PARTS)
-    facts = {"config": config.digest, "clips": clips_digest([row for name in sorted(sets) for row in sets[name].rows])}
+    run_anywhere = config.model_copy(update={"device": "auto"})  # a checkpoint is as good on another device
+    facts = {
+        "config": run_anywhere.digest,
+        "clips": clips_digest([row for name in sorted(sets) for row in sets[name].rows]),
+    }
 
     def draw(step: int) -> Tensor:
         return draw_batch(sets, config, step, network.device)

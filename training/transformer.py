@@ -13,7 +13,7 @@ from data.loader import other_sizes
 from data.manifest import Dataset
 from data.stage import StageResult
 from data.workspace import Workspace
-from model.errors import CheckpointError
+from model.errors import CheckpointError, ConfigError
 from model.pipeline import PipelineFacts, SkyloomPipeline
 from model.shapes import VideoShape
 from training.autoencoder import load_autoencoder
@@ -39,7 +39,11 @@ def train_transformer(config: TransformerTraining, workspace: Workspace) -> Stag
     params = {"transformer": config.model_dump(mode="json"), "dataset_id": dataset.card.dataset_id}
     run_id = open_run(client, workspace, workspace.transformer, config.recipe, params)
     ensure_ray(num_cpus=max(os.cpu_count() or 1, config.num_workers * config.cpus_per_worker))
-    num_gpus = ray.cluster_resources().get("GPU", 0)
+    has_gpus = ray.cluster_resources().get("GPU", 0) >= config.num_workers
+    if config.device == "cuda" and not has_gpus:  # Ray would wait for one for ever
+        raise ConfigError(
+            f"device='cuda' for {config.num_workers} ranks, but Ray has no GPU for each; use 'auto' or 'cpu', or add nodes"
+        )
     trainer = TorchTrainer(
         run_worker,
         train_loop_config={
@@ -49,7 +53,7 @@ def train_transformer(config: TransformerTraining, workspace: Workspace) -> Stag
         },
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.num_workers,
-            use_gpu=config.device == "cuda" or (config.device == "auto" and num_gpus >= config.num_workers),
+            use_gpu=has_gpus and config.device != "cpu",
             resources_per_worker={"CPU": config.cpus_per_worker},
         ),
         run_config=ray.train.RunConfig(

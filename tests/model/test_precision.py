@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from model.errors import ConfigError
 from model.precision import autocast, compute_dtype, device_named
 
 
@@ -39,3 +40,9 @@ def test_auto_is_a_gpu_where_there_is_one(monkeypatch, has_gpu, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     assert device_named("auto").type == expected
     assert device_named("cpu").type == "cpu"  # as asked, GPU or not
+
+
+def test_a_gpu_that_is_not_there_is_a_clear_error(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="finds no GPU"):
+        device_named("cuda")
