@@ -42,7 +42,7 @@ def train_transformer(config: TransformerTraining, workspace: Workspace) -> Stag
     has_gpus = ray.cluster_resources().get("GPU", 0) >= config.num_workers
     if config.device == "cuda" and not has_gpus:  # Ray would wait for one for ever
         raise ConfigError(
-            f"device='cuda' for {config.num_workers} ranks, but Ray has no GPU for each; use 'auto' or 'cpu', or add nodes"
+            f"device='cuda' for {config.num_workers} ranks, but Ray has no GPU for each; use 'auto' or 'cpu'"
         )
     trainer = TorchTrainer(
         run_worker,
