@@ -5,6 +5,7 @@ from collections.abc import Callable
 from data.config import CaptionConfig, CurateConfig, EncodeConfig, IngestConfig
 from data.worlds.config import FilmsConfig
 from flows.recipes import Recipe
+from model.sampling import PolishRound
 from training.config import (
     AutoencoderTraining,
     CaptionerTraining,
@@ -16,6 +17,9 @@ from training.config import (
 
 EMA_WIDTHS = (0.05, 0.1)
 """Of EDM2's two tracks, from which an average between them can be mixed after training."""
+
+STEADY = (PolishRound(level=0.7, guidance_scale=3.5), PolishRound(level=0.5), PolishRound(level=0.3))
+"""Rounds of polish that steady what few steps have drawn (decision 0026)."""
 
 
 def demo() -> Recipe:
@@ -95,6 +99,10 @@ def starter() -> Recipe:
             ema_widths=EMA_WIDTHS,
             image_fraction=0.15,
             prompt_expander="tabletop",
+            num_sampling_steps=8,
+            guidance_low=0.2,
+            moves_patches=True,
+            polish=STEADY,
             recipe="starter",
         ),
         evaluation=EvaluationConfig(

@@ -12,7 +12,7 @@ from flows.lazy import resolve
 from flows.presets import PRESETS
 from flows.recipes import Recipe
 from flows.runner import run_stage
-from model.weights import STARTER, weights_digest
+from model.weights import FACTS_FILE, STARTER, weights_digest
 
 log = logging.getLogger(__name__)
 NAME = "starter-check"
@@ -42,10 +42,11 @@ def starter_check() -> Recipe:
 
 
 def is_judged(place: Workspace) -> bool:
-    """Whether the evaluation that lies there is of the weights that come with Skyloom."""
+    """Whether the evaluation that lies there is of the weights that come with Skyloom, sampled as they say."""
     if not (place.evaluation / "results.json").is_file():
         return False
-    return weights_digest(place.pipeline) == weights_digest(STARTER)
+    facts = [(folder / FACTS_FILE).read_bytes() for folder in (place.pipeline, STARTER)]
+    return facts[0] == facts[1] and weights_digest(place.pipeline) == weights_digest(STARTER)
 
 
 def adopt(place: Workspace) -> None:

@@ -15,7 +15,8 @@ from torch.nn import functional
 from model.diffusion import add_noise
 from model.guidance import Guidance, guided
 from model.misfit import misfit
-from model.sampling import SamplingProgress, Start, Velocity
+from model.sampling import SamplingProgress, Start
+from model.views import Velocity
 
 REGION_LEVEL = 0.5
 """The noise level at which texts are compared: what is there still shows, and a text still says something of it."""

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from model.diffusion import add_noise
-from model.sampling import Velocity
+from model.views import Velocity
 
 
 @torch.no_grad()

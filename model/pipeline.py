@@ -22,12 +22,13 @@ from model.pixels import to_frames, to_video
 from model.plan import Decoder, Piece, Script, Task, Video
 from model.precision import autocast
 from model.runner import SamplingDefaults, TaskRunner
-from model.sampling import SamplingOptions, SamplingProgress, Velocity, sample, seeded_noise
+from model.sampling import PolishRound, SamplingOptions, SamplingProgress
 from model.shapes import Compression, LatentShape, VideoShape
 from model.streaming import StreamingDecoder, decoded, encoded
 from model.tasks import Generate
 from model.text import EMBEDDED, TextEncoder, load_text_encoder, pad_states
 from model.transformer import SpacetimeTransformer
+from model.views import Velocity
 from model.weights import FACTS_FILE, weights_digest
 from model.windows import grouped
 
@@ -47,6 +48,9 @@ class PipelineFacts(Config):
     sigma_shift: float = 1.0
     default_num_steps: int = 20
     default_guidance_scale: float = 2.5
+    default_guidance_low: float = Field(default=0.0, description="noise level from which the prompt guides")
+    default_moves_patches: bool = Field(default=False, description="whether each step cuts patches elsewhere")
+    default_polish: tuple[PolishRound, ...] = ()
     weights_digest: str = ""
 
     @property
@@ -144,7 +148,20 @@ class SkyloomPipeline(TaskRunner, DiffusionPipeline):
     @property
     def defaults(self) -> SamplingDefaults:
         """How it is sampled when nothing else is said."""
-        return SamplingDefaults(self.facts.default_num_steps, self.facts.default_guidance_scale, self.facts.sigma_shift)
+        facts = self.facts
+        return SamplingDefaults(
+            facts.default_num_steps,
+            facts.default_guidance_scale,
+            facts.sigma_shift,
+            facts.default_guidance_low,
+            facts.default_moves_patches,
+            facts.default_polish,
+        )
+
+    @property
+    def patch_size(self) -> int:
+        """Cells on each side of what the network takes for one place."""
+        return self.transformer.patch_size
 
     @property
     def window(self) -> int:
@@ -176,9 +193,7 @@ class SkyloomPipeline(TaskRunner, DiffusionPipeline):
             )
         options = options or SamplingOptions()
         velocity = self.velocity([Script.of(prompt, 1) for prompt in prompts], options.negative_prompt)
-        noise = seeded_noise((self.latent_channels, *self.grid(shape)), seeds)
-        sigmas, guidances = self.sigmas(options), self.guidances(options)
-        return self.decode((yield from sample(velocity, noise, sigmas, guidances, solver=options.solver)))
+        return self.decode((yield from self.drawn(velocity, self.grid(shape), seeds, options)))
 
     def __call__(self, prompt: str | Task, shape: VideoShape | None = None, *, seed: int = 0, **options: Any) -> Video:
         """One video, uint8 `T H W C`, of a task or of a prompt and a shape; `options` as in `SamplingOptions`."""

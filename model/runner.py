@@ -14,8 +14,19 @@ from model.flow_edit import EditTexts, flow_edit, shared_words
 from model.guidance import ClassifierFreeGuidance, Guidance, HistoryGuidance, ZeroStarGuidance
 from model.misfit import misfit
 from model.plan import Decoder, Piece, Plan, Question, Script, Task, Video
-from model.sampling import SamplingOptions, SamplingProgress, Velocity, sample, seeded_noise, sigma_schedule
+from model.polish import Round, polish
+from model.sampling import (
+    PolishRound,
+    SamplingOptions,
+    SamplingProgress,
+    Start,
+    noise_stream,
+    sample,
+    seeded_noise,
+    sigma_schedule,
+)
 from model.shapes import LatentShape, VideoShape
+from model.views import GuidedVelocity, Velocity
 
 PLAN_SEED_STRIDE = 1_000_003
 READING_LEVEL = 0.6
@@ -29,6 +40,9 @@ class SamplingDefaults(NamedTuple):
     num_steps: int
     guidance_scale: float
     sigma_shift: float
+    guidance_low: float = 0.0
+    moves_patches: bool = False
+    polish: tuple[PolishRound, ...] = ()
 
 
 class TaskRunner:
@@ -38,6 +52,11 @@ class TaskRunner:
     @abstractmethod
     def latent_channels(self) -> int:
         """Channels of a latent cell."""
+
+    @property
+    @abstractmethod
+    def patch_size(self) -> int:
+        """Cells on each side of what the network takes for one place."""
 
     @property
     @abstractmethod
@@ -133,27 +152,61 @@ class TaskRunner:
     ) -> Generator[SamplingProgress, None, Tensor]:
         """The latents of one plan; its steps count among those of all the task's plans."""
         own_seeds = [seed + PLAN_SEED_STRIDE * plan.index for seed in seeds]
-        noise = seeded_noise((self.latent_channels, *plan.grid), own_seeds)
-        sigmas, guidances = self.sigmas(options), self.guidances(options, plan.guidance_scale)
-        velocity = self.velocity([plan.script] * len(seeds), options.negative_prompt)
         if plan.source_prompt is not None and plan.start is not None:
-            if options.solver != "euler":
-                raise ConfigError(f"solver={options.solver!r} is not for edits from a source prompt; use euler")
-            shared = shared_words(plan.source_prompt, " ".join(plan.script.prompts))
-            source, neutral = (
-                self.velocity([Script.of(text, 1)] * len(seeds), options.negative_prompt)
-                for text in (plan.source_prompt, shared)
-            )
-            sampler = flow_edit(EditTexts(velocity, source, neutral), plan.start, noise, sigmas, guidances)
+            sampler = self._edited(plan, plan.source_prompt, plan.start, own_seeds, options)
         else:
-            shifts = ring_shifts(len(sigmas), plan.grid.num_frames) if plan.is_ring else None
-            sampler = sample(velocity, noise, sigmas, guidances, plan.start, solver=options.solver, shifts=shifts)
+            velocity = self.velocity([plan.script] * len(seeds), options.negative_prompt)
+            sampler = self.drawn(
+                velocity, plan.grid, own_seeds, options, plan.guidance_scale, start=plan.start, is_ring=plan.is_ring
+            )
         while True:
             try:
                 done = next(sampler)
             except StopIteration as stop:
                 return stop.value
             yield SamplingProgress(plan.index * done.num_steps + done.step, plan.num_plans * done.num_steps)
+
+    def _edited(
+        self, plan: Plan, source_prompt: str, start: Start, seeds: Sequence[int], options: SamplingOptions
+    ) -> Generator[SamplingProgress, None, Tensor]:
+        """What a start's latents show, changed from one text to another; it is not polished."""
+        if options.solver != "euler":
+            raise ConfigError(f"solver={options.solver!r} is not for edits from a source prompt; use euler")
+        shared = shared_words(source_prompt, " ".join(plan.script.prompts))
+        velocity = self.velocity([plan.script] * len(seeds), options.negative_prompt)
+        source, neutral = (
+            self.velocity([Script.of(text, 1)] * len(seeds), options.negative_prompt)
+            for text in (source_prompt, shared)
+        )
+        noise = seeded_noise((self.latent_channels, *plan.grid), seeds)
+        guidances = self.guidances(options, plan.guidance_scale)
+        return flow_edit(EditTexts(velocity, source, neutral), start, noise, self.sigmas(options), guidances)
+
+    def drawn(
+        self,
+        velocity: Velocity,
+        grid: LatentShape,
+        seeds: Sequence[int],
+        options: SamplingOptions,
+        usual_scale: float | None = None,
+        *,
+        start: Start | None = None,
+        is_ring: bool = False,
+    ) -> Generator[SamplingProgress, None, Tensor]:
+        """Latents sampled and polished; both parts' steps count as one row."""
+        sigmas, rounds = self.sigmas(options), self.rounds(options, usual_scale)
+        num_sampled = len(sigmas) - 1
+        num_steps = num_sampled + sum(each.num_predictions for each in rounds)
+        turns = ring_shifts(num_steps, grid.num_frames) if is_ring else None
+        noises = noise_stream((self.latent_channels, *grid), seeds)
+        moves = self.defaults.moves_patches if options.moves_patches is None else options.moves_patches
+        guidances = self.guidances(options, usual_scale)
+        guided = GuidedVelocity(velocity, guidances, self.patch_size if moves else 1)
+        sampler = sample(guided, next(noises), sigmas, start, solver=options.solver, shifts=turns)
+        latents = yield from counted(sampler, 0, num_steps)
+        later = None if turns is None else turns[num_sampled:]
+        polisher = polish(velocity, latents, noises, rounds, start, patch_size=self.patch_size, turns=later)
+        return (yield from counted(polisher, num_sampled, num_steps))
 
     def sigmas(self, options: SamplingOptions) -> list[float]:
         """The noise levels of a sampling."""
@@ -162,14 +215,44 @@ class TaskRunner:
 
     def guidances(self, options: SamplingOptions, usual_scale: float | None = None) -> list[Guidance]:
         """The guidances of a sampling; `usual_scale` is the task's own, if it has one."""
-        usual = self.defaults.guidance_scale if usual_scale is None else usual_scale
-        scale = usual if options.guidance_scale is None else options.guidance_scale
+        low = self.defaults.guidance_low if options.guidance_low is None else options.guidance_low
+        scale = self._scale(options, usual_scale)
         by_text: Guidance = (
             ZeroStarGuidance(scale)
             if options.guidance == "zero_star"
-            else ClassifierFreeGuidance(scale, options.guidance_low, options.guidance_high)
+            else ClassifierFreeGuidance(scale, low, options.guidance_high)
         )
         return [by_text, HistoryGuidance(options.history_scale)]
+
+    def rounds(self, options: SamplingOptions, usual_scale: float | None = None) -> list[Round]:
+        """The rounds of polish, none of which is guided further than the sampling."""
+        asked = self.defaults.polish if options.polish is None else options.polish
+        scale = self._scale(options, usual_scale)
+        by_history = HistoryGuidance(options.history_scale)
+        return [
+            Round(
+                each.level,
+                each.num_predictions,
+                [ClassifierFreeGuidance(min(scale, each.guidance_scale)), by_history],
+            )
+            for each in asked
+        ]
+
+    def _scale(self, options: SamplingOptions, usual_scale: float | None) -> float:
+        usual = self.defaults.guidance_scale if usual_scale is None else usual_scale
+        return usual if options.guidance_scale is None else options.guidance_scale
+
+
+def counted(
+    steps: Generator[SamplingProgress, None, Tensor], num_before: int, num_steps: int
+) -> Generator[SamplingProgress, None, Tensor]:
+    """Steps numbered on from those before them, of so many in all."""
+    while True:
+        try:
+            done = next(steps)
+        except StopIteration as stop:
+            return stop.value
+        yield SamplingProgress(num_before + done.step, num_steps)
 
 
 def ring_shifts(num_steps: int, num_frames: int) -> Int[Tensor, " s"]:

@@ -4,7 +4,7 @@ A task is a pattern of starting levels: 1 for a frame to be made, 0 for a frame 
 to be changed. Frame f starts at its level and follows the common schedule from there on; a given frame never moves.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,10 +16,7 @@ from torch import Tensor
 from model.config import Config
 from model.diffusion import add_noise, shift_sigma
 from model.errors import ConfigError
-from model.guidance import Condition, Guidance, guided
-
-Velocity = Callable[[Tensor, Tensor, Condition], Tensor]
-"""Maps (latents `B C T H W`, noise levels `B T`, condition) to the velocity."""
+from model.views import GuidedVelocity, of_frames, rows_of
 
 GuidanceKind = Literal["cfg", "zero_star"]
 """Plain classifier-free guidance; CFG-Zero*, against a scaled velocity."""
@@ -28,21 +25,31 @@ Solver = Literal["euler", "heun", "multistep"]
 """First order; second order with two evaluations a step; second order that remembers the step before."""
 
 
+class PolishRound(Config):
+    """What was made, noised again up to a level and predicted several times; the mean is kept (model/polish.py)."""
+
+    level: float = Field(gt=0, lt=1)
+    num_predictions: int = Field(default=4, ge=1, le=64)
+    guidance_scale: float = Field(default=1.0, ge=0, le=50, description="the most that the prompt guides there")
+
+
 class SamplingOptions(Config):
     """How a task is sampled; what is null is the model's own default."""
 
     num_steps: int | None = Field(default=None, ge=1, le=1000)
     guidance_scale: float | None = Field(default=None, ge=0, le=50)
     guidance: GuidanceKind = "cfg"
-    guidance_low: float = Field(default=0.0, ge=0, le=1, description="noise level from which the prompt guides")
+    guidance_low: float | None = Field(default=None, ge=0, le=1, description="noise level from which the prompt guides")
     guidance_high: float = Field(default=1.0, ge=0, le=1, description="noise level up to which it does")
     history_scale: float = Field(default=1.0, ge=0, le=20, description="guidance by given frames; 1 is none")
     negative_prompt: str = ""
     solver: Solver = "euler"
+    moves_patches: bool | None = Field(default=None, description="whether each step cuts patches elsewhere")
+    polish: tuple[PolishRound, ...] | None = Field(default=None, description="rounds after the last step; () is none")
 
     @model_validator(mode="after")
     def _rests_at_first(self) -> "SamplingOptions":
-        is_plain = self.solver == "euler" and (self.guidance_low, self.guidance_high) == (0, 1)
+        is_plain = self.solver == "euler" and not self.guidance_low and self.guidance_high == 1
         if self.guidance == "zero_star" and not is_plain:
             raise ValueError(
                 "guidance='zero_star' rests in its first step, which goes with solver='euler' and no interval alone"
@@ -88,7 +95,14 @@ def sigma_schedule(num_steps: int, shift: float = 1.0) -> list[float]:
 
 def seeded_noise(shape: tuple[int, ...], seeds: Sequence[int]) -> Float[Tensor, "b c t h w"]:
     """Noise in which each sample depends on its own seed alone, whatever else is in the batch."""
-    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    return next(noise_stream(shape, seeds))
+
+
+def noise_stream(shape: tuple[int, ...], seeds: Sequence[int]) -> Iterator[Float[Tensor, "b c t h w"]]:
+    """Noise without end, each sample's from its own seed; `seeded_noise` is the first."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    while True:
+        yield torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
 
 def frame_levels(sigmas: Sequence[float], strength: Float[Tensor, " t"]) -> Float[Tensor, "s t"]:
@@ -98,10 +112,9 @@ def frame_levels(sigmas: Sequence[float], strength: Float[Tensor, " t"]) -> Floa
 
 @torch.no_grad()
 def sample(
-    velocity: Velocity,
+    guided: GuidedVelocity,
     noise: Float[Tensor, "b c t h w"],
     sigmas: Sequence[float],
-    guidances: Sequence[Guidance] = (),
     start: Start | None = None,
     *,
     solver: Solver = "euler",
@@ -114,12 +127,12 @@ def sample(
     """
     strength = torch.ones(noise.shape[2]) if start is None else start.strength
     levels = frame_levels(sigmas, strength)
-    x = noise if start is None else add_noise(start.latents.to(noise), noise, _rows(levels[0], noise))
-    rule = _Rule(velocity, guidances, solver)
+    x = noise if start is None else add_noise(start.latents.to(noise), noise, rows_of(levels[0], noise))
+    rule = _Rule(guided, solver)
     for step in range(len(sigmas) - 1):
         now, following = levels[step], levels[step + 1]
         if bool((now > following).any()):
-            moved = rule.advance(x, now, following, None if shifts is None else int(shifts[step]))
+            moved = rule.advance(x, now, following, None if shifts is None else int(shifts[step]), step)
             x = _hold_known(moved, noise, following, start)
         yield SamplingProgress(step + 1, len(sigmas) - 1)
     return x
@@ -128,16 +141,18 @@ def sample(
 class _Rule:
     """One step of a solver with guidance; a step's length differs from frame to frame."""
 
-    def __init__(self, velocity: Velocity, guidances: Sequence[Guidance], solver: Solver) -> None:
-        self._velocity, self._guidances, self._solver = velocity, guidances, solver
+    def __init__(self, guided: GuidedVelocity, solver: Solver) -> None:
+        self._guided, self._solver = guided, solver
         self._before: tuple[Tensor, Tensor] | None = None
 
-    def advance(self, x: Tensor, now: Float[Tensor, " t"], following: Float[Tensor, " t"], shift: int | None) -> Tensor:
+    def advance(
+        self, x: Tensor, now: Float[Tensor, " t"], following: Float[Tensor, " t"], shift: int | None, look: int
+    ) -> Tensor:
         """The latents at the following levels."""
-        length = (following - now)[:, None, None].to(x)
-        v = self._guided(x, now, shift)
+        length = of_frames(following - now, x)
+        v = self._guided(x, now, shift, look)
         if self._solver == "heun" and bool((following[now > following] > 0).all()):
-            v = 0.5 * (v + self._guided(x + length * v, following, shift))
+            v = 0.5 * (v + self._guided(x + length * v, following, shift, look))
         elif self._solver == "multistep":
             v, self._before = self._extrapolated(v, length), (v, length)
         return x + length * v
@@ -152,36 +167,9 @@ class _Rule:
         ratio = torch.where(is_comparable, length / length_before.clamp_max(-1e-6), 0.0)
         return v + 0.5 * ratio * (v - v_before)
 
-    def _guided(self, x: Tensor, levels: Float[Tensor, " t"], shift: int | None) -> Tensor:
-        """The guided velocity; of a ring, from two views half a turn apart.
-
-        Each frame counts most where it lies far from the view's ends, so that every pair of neighbours is seen as one.
-        """
-        if shift is None:
-            return self._seen(x, levels, 0)
-        num_frames = x.shape[2]
-        place = torch.arange(num_frames)
-        trust = torch.minimum(place, num_frames - 1 - place) + 0.5
-        views = (shift, shift + num_frames // 2)
-        weights = torch.stack([trust.roll(-view) for view in views])
-        weights = (weights / weights.sum(dim=0))[:, :, None, None].to(x)
-        return sum(
-            (w * self._seen(x, levels, view) for w, view in zip(weights, views, strict=True)), torch.zeros_like(x)
-        )
-
-    def _seen(self, x: Tensor, levels: Float[Tensor, " t"], shift: int) -> Tensor:
-        """The guided velocity of the latents rolled by so many frames, rolled back."""
-        turned, rows = x.roll(shift, 2), _rows(levels.roll(shift), x)
-        v = guided(lambda condition: self._velocity(turned, rows, condition), self._guidances, float(levels.max()))
-        return v.roll(-shift, 2)
-
-
-def _rows(levels: Float[Tensor, " t"], x: Tensor) -> Float[Tensor, "b t"]:
-    return levels.to(x.device).expand(len(x), -1)
-
 
 def _hold_known(x: Tensor, noise: Tensor, levels: Tensor, start: Start | None) -> Tensor:
     """The latents with known cells put back, at the noise level of their frame."""
     if start is None or start.is_known is None:
         return x
-    return torch.where(start.is_known, add_noise(start.latents.to(x), noise, _rows(levels, x)), x)
+    return torch.where(start.is_known, add_noise(start.latents.to(x), noise, rows_of(levels, x)), x)

@@ -20,8 +20,8 @@ from model.guidance import Condition, without_history
 from model.pixels import to_frames, to_video
 from model.plan import Decoder, Script, Video
 from model.runner import SamplingDefaults, TaskRunner
-from model.sampling import Velocity
 from model.shapes import LatentShape, VideoShape
+from model.views import Velocity
 
 PARTS = ("vae", "transformer", "text_encoder", "tokenizer")
 TRAIN_TIMESTEPS = 1000
@@ -72,6 +72,11 @@ class WanModel(TaskRunner):
         return int(self.vae.config.z_dim)
 
     @property
+    def patch_size(self) -> int:
+        """Cells on each side of what the network takes for one place."""
+        return int(self.transformer.config.patch_size[1])
+
+    @property
     def has_uniform_groups(self) -> bool:
         """No: the first latent frame stands for one picture."""
         return False
@@ -96,7 +101,7 @@ class WanModel(TaskRunner):
         if (shape.num_frames - 1) % time:
             nearest = 1 + round((shape.num_frames - 1) / time) * time
             raise ConfigError(f"num_frames={shape.num_frames} is not 1 + a multiple of {time}; use {nearest}")
-        side = space * int(self.transformer.config.patch_size[1])
+        side = space * self.patch_size
         if shape.height % side or shape.width % side:
             raise ConfigError(f"size {shape.width}x{shape.height} is not a multiple of {side} on both sides")
         return LatentShape(self._latent_frames(shape.num_frames), shape.height // space, shape.width // space)

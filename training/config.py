@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from model.config import Config, digest_of
 from model.noise_patterns import NoisePatterns
+from model.sampling import PolishRound
 from model.weights import absolute_name
 from training.ema_profiles import power_function, shares_of
 
@@ -154,6 +155,11 @@ class TransformerTraining(Config):
     compile: bool = True
     num_sampling_steps: int = 20
     guidance_scale: float = 3.5
+    guidance_low: float = Field(default=0.0, ge=0, le=1, description="Noise level from which the prompt guides")
+    moves_patches: bool = Field(default=False, description="Whether each step of sampling cuts patches elsewhere")
+    polish: tuple[PolishRound, ...] = Field(
+        default=(), description="How what was sampled is steadied (model/polish.py)"
+    )
     text_encoder: str = Field(default="minilm", description="The encoder whose states the latent dataset holds")
     prompt_expander: str = Field(default="", description="Rules that turn short prompts into the captions' form")
     recipe: str = "demo"
@@ -177,7 +183,15 @@ class TransformerTraining(Config):
         return digest_of(self.model_dump(mode="json", exclude=_SERVED | _RUN_BY))
 
 
-_SERVED = {"served_width", "num_sampling_steps", "guidance_scale", "prompt_expander"}
+_SERVED = {
+    "served_width",
+    "num_sampling_steps",
+    "guidance_scale",
+    "guidance_low",
+    "moves_patches",
+    "polish",
+    "prompt_expander",
+}
 _RUN_BY = {"num_workers", "cpus_per_worker", "compile", "device"}
 
 

@@ -117,6 +117,9 @@ def assemble_pipeline(config: TransformerTraining, workspace: Workspace) -> str:
         sigma_shift=config.sigma_shift,
         default_num_steps=config.num_sampling_steps,
         default_guidance_scale=config.guidance_scale,
+        default_guidance_low=config.guidance_low,
+        default_moves_patches=config.moves_patches,
+        default_polish=config.polish,
     )
     return pipeline.save(workspace.pipeline)
 

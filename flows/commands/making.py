@@ -40,6 +40,7 @@ class MakeFlags(Flags):
     num_steps: int | None = Field(default=None, ge=1, le=1000, description="sampling steps")
     guidance_scale: float | None = Field(default=None, ge=0, le=50, description="how strongly the prompt leads")
     solver: Solver = Field(default="euler", description="euler, heun or multistep")
+    polish: bool = Field(default=True, description="whether outlines are steadied after the last step")
     negative_prompt: str = Field(default="", description="what the video should not show")
     guidance: GuidanceKind = Field(default="cfg", description="cfg, or zero_star (CFG-Zero*)")
     history_scale: float = Field(default=1.0, ge=0, le=20, description="how strongly given frames lead; 1 is plain")
@@ -124,6 +125,7 @@ def make(flags: MakeFlags, size: str | None, order: Callable[[Materials], Task])
         history_scale=flags.history_scale,
         negative_prompt=flags.negative_prompt,
         solver=flags.solver,
+        polish=None if flags.polish else (),
     )
     num_frames, size = 0, ""
     with mp4_writer(flags.out, facts.fps) as write:

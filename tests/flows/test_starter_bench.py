@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from flows.starter_bench import Studio, ceiling_words
+from flows.starter_bench import Studio, ceiling_words, plain, timed
 from model.pipeline import PipelineFacts, SkyloomPipeline
+from model.sampling import PolishRound, SamplingOptions
 from model.shapes import VideoShape
 from model.tiny import tiny_autoencoder, tiny_transformer
 from training.judge import Drawn
@@ -42,3 +43,11 @@ def test_what_is_longer_than_the_window_is_made_as_users_make_it(studio: Studio,
     (video,) = studio.drawn(VideoShape(num_frames, 32, 32))
     assert video.shape == (num_frames, 32, 32, 3)
     assert plans == ([] if num_frames == 8 else [0, 1, 2])
+
+
+def test_the_networks_calls_are_counted(studio: Studio) -> None:
+    calls = {options: timed(studio, VideoShape(8, 32, 32), options).num_evaluations for options in (plain(3), plain(2))}
+    assert calls == {plain(3): 6, plain(2): 4}, "with the prompt and without it at each step"
+    assert timed(studio, VideoShape(8, 32, 32), plain(2, "heun")).num_evaluations == 6
+    polished = SamplingOptions(num_steps=2, polish=(PolishRound(level=0.5, num_predictions=5),))
+    assert timed(studio, VideoShape(8, 32, 32), polished).num_evaluations == 4 + 5

@@ -6,7 +6,8 @@ from torch import Tensor
 from model.flow_edit import EditTexts, described, flow_edit, shared_words
 from model.guidance import Condition
 from model.runner import finish
-from model.sampling import Start, Velocity, seeded_noise, sigma_schedule
+from model.sampling import Start, seeded_noise, sigma_schedule
+from model.views import Velocity
 
 
 def believing(guess: Tensor) -> Velocity:

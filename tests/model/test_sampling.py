@@ -15,13 +15,16 @@ from model.guidance import (
 )
 from model.runner import finish
 from model.sampling import SamplingProgress, Solver, Start, sample, seeded_noise, sigma_schedule
+from model.views import GuidedVelocity
 
 
 @pytest.mark.parametrize("solver", ["euler", "heun", "multistep"])
 @pytest.mark.parametrize("num_steps", [1, 3, 20])
 def test_every_solver_is_exact_on_a_straight_path(solver: Solver, num_steps: int) -> None:
     noise, x0 = torch.randn(1, 2, 3, 4, 4), torch.randn(1, 2, 3, 4, 4)
-    latents = finish(sample(lambda x, sigma, c: noise - x0, noise, sigma_schedule(num_steps), solver=solver))
+    latents = finish(
+        sample(GuidedVelocity(lambda x, sigma, c: noise - x0), noise, sigma_schedule(num_steps), solver=solver)
+    )
     torch.testing.assert_close(latents, x0, atol=1e-5, rtol=0)
 
 
@@ -35,7 +38,9 @@ def test_a_frame_whose_first_step_is_tiny_is_not_thrown_far() -> None:
     level = sigmas[13]
     strengths = torch.tensor([level, level + 3e-8])
     assert strengths[1] > strengths[0]
-    made = finish(sample(velocity, noise, sigmas, start=Start(noise, strengths), solver="multistep")).flatten()
+    made = finish(
+        sample(GuidedVelocity(velocity), noise, sigmas, start=Start(noise, strengths), solver="multistep")
+    ).flatten()
     torch.testing.assert_close(made[0], made[1], rtol=2e-2, atol=0)
 
 
@@ -46,7 +51,7 @@ def test_second_order_solvers_err_less_on_a_curved_path() -> None:
     noise = torch.ones(1, 1, 1, 1, 1)
     exact = float(torch.exp(-torch.sin(torch.tensor(1.0))))
     errors = {
-        solver: abs(float(finish(sample(velocity, noise, sigma_schedule(20), solver=solver))) - exact)
+        solver: abs(float(finish(sample(GuidedVelocity(velocity), noise, sigma_schedule(20), solver=solver))) - exact)
         for solver in ("euler", "heun", "multistep")
     }
     assert errors["heun"] < errors["euler"] / 5
@@ -62,7 +67,7 @@ def test_given_frames_are_kept_exactly_and_seen_clean() -> None:
         seen.append((x[:, :, is_given].clone(), sigma.clone()))
         return x
 
-    latents = finish(sample(velocity, noise, sigma_schedule(5), start=Start.given(known, is_given)))
+    latents = finish(sample(GuidedVelocity(velocity), noise, sigma_schedule(5), start=Start.given(known, is_given)))
     assert torch.equal(latents[:, :, is_given], known[:, :, is_given])
     assert all(torch.equal(x, known[:, :, is_given]) and (sigma[0, is_given] == 0).all() for x, sigma in seen)
     assert not torch.equal(latents[:, :, ~is_given], known[:, :, ~is_given])
@@ -76,7 +81,7 @@ def test_frames_depart_from_their_own_strength() -> None:
         seen.append(sigma[0].tolist())
         return noise - known
 
-    latents = finish(sample(velocity, noise, sigma_schedule(4), start=start))
+    latents = finish(sample(GuidedVelocity(velocity), noise, sigma_schedule(4), start=start))
     torch.testing.assert_close(latents, known, atol=1e-5, rtol=0)
     assert seen == [[0, 0.5, 1], [0, 0.5, 0.75], [0, 0.5, 0.5], [0, 0.25, 0.25]]
 
@@ -85,7 +90,9 @@ def test_known_cells_are_held_while_their_frame_is_made() -> None:
     noise, known = torch.randn(1, 1, 2, 2, 2), torch.randn(1, 1, 2, 2, 2)
     is_known = torch.zeros(2, 2, 2, dtype=torch.bool)
     is_known[:, 0] = True
-    latents = finish(sample(lambda x, s, c: x, noise, sigma_schedule(6), start=Start(known, torch.ones(2), is_known)))
+    latents = finish(
+        sample(GuidedVelocity(lambda x, s, c: x), noise, sigma_schedule(6), start=Start(known, torch.ones(2), is_known))
+    )
     torch.testing.assert_close(latents[..., 0, :], known[..., 0, :])
     assert (latents[..., 1, :] - known[..., 1, :]).abs().min() > 1e-4
 
@@ -102,15 +109,15 @@ def test_in_a_ring_no_frame_is_the_first() -> None:
         return v
 
     noise, sigmas = torch.zeros(1, 1, 4, 1, 1), sigma_schedule(400)
-    fixed = finish(sample(velocity, noise, sigmas)).flatten()
+    fixed = finish(sample(GuidedVelocity(velocity), noise, sigmas)).flatten()
     shifts = torch.randint(4, (400,), generator=torch.Generator().manual_seed(0))
-    turned = finish(sample(velocity, noise, sigmas, shifts=shifts)).flatten()
+    turned = finish(sample(GuidedVelocity(velocity), noise, sigmas, shifts=shifts)).flatten()
     assert fixed.tolist() == pytest.approx([-1, 0, 0, 0])
     assert turned.tolist() == pytest.approx([-0.125] * 4, abs=0.04)
 
 
 def test_progress_is_reported_once_per_step() -> None:
-    steps = list(sample(lambda x, sigma, c: x, torch.randn(1, 1, 1, 1, 1), sigma_schedule(4)))
+    steps = list(sample(GuidedVelocity(lambda x, sigma, c: x), torch.randn(1, 1, 1, 1, 1), sigma_schedule(4)))
     assert steps == [SamplingProgress(step, 4) for step in (1, 2, 3, 4)]
 
 
@@ -173,3 +180,16 @@ def test_noise_of_a_seed_does_not_depend_on_its_batch() -> None:
 def test_no_steps_are_refused() -> None:
     with pytest.raises(ConfigError, match="num_steps=0"):
         sigma_schedule(0)
+
+
+def test_each_step_can_cut_patches_elsewhere() -> None:
+    sides = []
+
+    def velocity(x: torch.Tensor, sigma: torch.Tensor, condition: str) -> torch.Tensor:
+        sides.append(tuple(x.shape[-2:]))
+        return x
+
+    noise = torch.randn(1, 1, 1, 4, 6)
+    moved = finish(sample(GuidedVelocity(velocity, patch_size=2), noise, sigma_schedule(5)))
+    assert sides == [(4, 6), (6, 8), (4, 8), (6, 6), (4, 6)]
+    torch.testing.assert_close(moved, finish(sample(GuidedVelocity(lambda x, s, c: x), noise, sigma_schedule(5))))
