@@ -50,8 +50,8 @@ class Plan:
     is_ring: bool = False
     source_prompt: str | None = None
     """What the start's latents show, when they are to be changed into what the script says (FlowEdit)."""
-    guidance_scale: float | None = None
-    """The task's own, where the options name none; without either it is the model's."""
+    goes_on: bool = False
+    """Whether its frames go on from given moving ones: not guided or polished, nor its patches moved, unless asked."""
     index: int = 0
     num_plans: int = 1
 

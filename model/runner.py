@@ -13,7 +13,7 @@ from model.errors import ConfigError
 from model.flow_edit import EditTexts, flow_edit, shared_words
 from model.guidance import ClassifierFreeGuidance, Guidance, HistoryGuidance, ZeroStarGuidance
 from model.misfit import misfit
-from model.plan import Decoder, Piece, Plan, Question, Script, Task, Video
+from model.plan import CONTINUED_GUIDANCE_SCALE, Decoder, Piece, Plan, Question, Script, Task, Video
 from model.polish import Round, polish
 from model.sampling import (
     PolishRound,
@@ -157,7 +157,7 @@ class TaskRunner:
         else:
             velocity = self.velocity([plan.script] * len(seeds), options.negative_prompt)
             sampler = self.drawn(
-                velocity, plan.grid, own_seeds, options, plan.guidance_scale, start=plan.start, is_ring=plan.is_ring
+                velocity, plan.grid, own_seeds, own_way(options, plan), start=plan.start, is_ring=plan.is_ring
             )
         while True:
             try:
@@ -179,8 +179,9 @@ class TaskRunner:
             for text in (source_prompt, shared)
         )
         noise = seeded_noise((self.latent_channels, *plan.grid), seeds)
-        guidances = self.guidances(options, plan.guidance_scale)
-        return flow_edit(EditTexts(velocity, source, neutral), start, noise, self.sigmas(options), guidances)
+        return flow_edit(
+            EditTexts(velocity, source, neutral), start, noise, self.sigmas(options), self.guidances(options)
+        )
 
     def drawn(
         self,
@@ -188,19 +189,18 @@ class TaskRunner:
         grid: LatentShape,
         seeds: Sequence[int],
         options: SamplingOptions,
-        usual_scale: float | None = None,
         *,
         start: Start | None = None,
         is_ring: bool = False,
     ) -> Generator[SamplingProgress, None, Tensor]:
         """Latents sampled and polished; both parts' steps count as one row."""
-        sigmas, rounds = self.sigmas(options), self.rounds(options, usual_scale)
+        sigmas, rounds = self.sigmas(options), self.rounds(options)
         num_sampled = len(sigmas) - 1
         num_steps = num_sampled + sum(each.num_predictions for each in rounds)
         turns = ring_shifts(num_steps, grid.num_frames) if is_ring else None
         noises = noise_stream((self.latent_channels, *grid), seeds)
         moves = self.defaults.moves_patches if options.moves_patches is None else options.moves_patches
-        guidances = self.guidances(options, usual_scale)
+        guidances = self.guidances(options)
         guided = GuidedVelocity(velocity, guidances, self.patch_size if moves else 1)
         sampler = sample(guided, next(noises), sigmas, start, solver=options.solver, shifts=turns)
         latents = yield from counted(sampler, 0, num_steps)
@@ -213,10 +213,10 @@ class TaskRunner:
         num_steps = self.defaults.num_steps if options.num_steps is None else options.num_steps
         return sigma_schedule(num_steps, self.defaults.sigma_shift)
 
-    def guidances(self, options: SamplingOptions, usual_scale: float | None = None) -> list[Guidance]:
-        """The guidances of a sampling; `usual_scale` is the task's own, if it has one."""
+    def guidances(self, options: SamplingOptions) -> list[Guidance]:
+        """The guidances of a sampling."""
         low = self.defaults.guidance_low if options.guidance_low is None else options.guidance_low
-        scale = self._scale(options, usual_scale)
+        scale = self._scale(options)
         by_text: Guidance = (
             ZeroStarGuidance(scale)
             if options.guidance == "zero_star"
@@ -224,10 +224,10 @@ class TaskRunner:
         )
         return [by_text, HistoryGuidance(options.history_scale)]
 
-    def rounds(self, options: SamplingOptions, usual_scale: float | None = None) -> list[Round]:
+    def rounds(self, options: SamplingOptions) -> list[Round]:
         """The rounds of polish, none of which is guided further than the sampling."""
         asked = self.defaults.polish if options.polish is None else options.polish
-        scale = self._scale(options, usual_scale)
+        scale = self._scale(options)
         by_history = HistoryGuidance(options.history_scale)
         return [
             Round(
@@ -238,9 +238,16 @@ class TaskRunner:
             for each in asked
         ]
 
-    def _scale(self, options: SamplingOptions, usual_scale: float | None) -> float:
-        usual = self.defaults.guidance_scale if usual_scale is None else usual_scale
-        return usual if options.guidance_scale is None else options.guidance_scale
+    def _scale(self, options: SamplingOptions) -> float:
+        return self.defaults.guidance_scale if options.guidance_scale is None else options.guidance_scale
+
+
+def own_way(options: SamplingOptions, plan: Plan) -> SamplingOptions:
+    """The options, with what a plan's kind is sampled by where they name nothing."""
+    if not plan.goes_on:
+        return options
+    usual = {"guidance_scale": CONTINUED_GUIDANCE_SCALE, "moves_patches": False, "polish": ()}
+    return options.model_copy(update={name: value for name, value in usual.items() if getattr(options, name) is None})
 
 
 def counted(

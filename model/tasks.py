@@ -15,7 +15,7 @@ from torch import Tensor
 from model.errors import ConfigError
 from model.expander import AsItIs, Expander, read, told
 from model.pixels import cells_of
-from model.plan import CONTINUED_GUIDANCE_SCALE, Model, Piece, Plan, Question, Script, TaskRun, Video, whole_plan
+from model.plan import Model, Piece, Plan, Question, Script, TaskRun, Video, whole_plan
 from model.sampling import Start
 from model.seams import Pinned, Seam, begun_where_calmest, met
 from model.shapes import LatentShape, VideoShape
@@ -112,10 +112,10 @@ class Extend:
         history = model.encode([tail_of(self.video, model.window // 2, self.direction)])
         num_frames = history.shape[2] - (-self.num_frames // GROUP)
         windows = Windows(LatentShape(num_frames, *history.shape[3:]), model.window)
-        # guided, frames step away from the given ones; but a picture held still says nothing of what is to move
-        scale = CONTINUED_GUIDANCE_SCALE if has_seam and len(self.video) >= GROUP else None
+        # guided or polished, frames step away from given ones; but a still picture says nothing of what is to move
+        goes_on = has_seam and len(self.video) >= GROUP
         script = Script.of((yield from told(self.expander, self.prompt, history)), num_frames)
-        return Rolling(windows, script, history=history, direction=self.direction, guidance_scale=scale)
+        return Rolling(windows, script, history=history, direction=self.direction, goes_on=goes_on)
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class Join:
         given = dict(enumerate(before.split(1, dim=2))) | dict(enumerate(after.split(1, dim=2), start=end))
         start = given_start(range(end + after.shape[2]), given)
         assert start is not None, "both ends are given"
-        latents = yield replace(whole_plan(self.prompt, start), guidance_scale=CONTINUED_GUIDANCE_SCALE)
+        latents = yield replace(whole_plan(self.prompt, start), goes_on=True)
         yield Piece([self._joined(video, before.shape[2] * GROUP, end * GROUP) for video in model.decode(latents)])
 
     def _joined(self, video: Video, begin: int, end: int) -> Video:

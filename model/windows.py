@@ -57,10 +57,10 @@ class Rolling:
         history: Tensor | None = None,
         direction: Direction = "forward",
         known: Mapping[int, Tensor] | None = None,
-        guidance_scale: float | None = None,
+        goes_on: bool = False,
     ) -> None:
         self._windows, self._script, self._direction = windows, script, direction
-        self._seen, self._known, self._guidance_scale = history, known or {}, guidance_scale
+        self._seen, self._known, self._goes_on = history, known or {}, goes_on
         self.num_there = 0 if history is None else history.shape[2]
         self._index, self._num_plans = 0, windows.num_plans(self.num_there)
 
@@ -82,7 +82,7 @@ class Rolling:
             grid=total._replace(num_frames=len(span)),
             script=self._script.part(span.start, span.stop),
             start=given_start(span, given),
-            guidance_scale=self._guidance_scale,
+            goes_on=self._goes_on,
             index=self._index,
             num_plans=self._num_plans,
         )

@@ -118,15 +118,7 @@ def make(flags: MakeFlags, size: str | None, order: Callable[[Materials], Task])
     rewrite = load_rewriter(flags.rewriter, facts.prompt_expander) if flags.expand else AsItIs()
     task = order(Materials(facts, size, rewrite))
     seed = secrets.randbelow(2**31) if flags.seed is None else flags.seed
-    options = SamplingOptions(
-        num_steps=flags.num_steps or facts.num_steps,
-        guidance_scale=flags.guidance_scale,
-        guidance=flags.guidance,
-        history_scale=flags.history_scale,
-        negative_prompt=flags.negative_prompt,
-        solver=flags.solver,
-        polish=None if flags.polish else (),
-    )
+    options = sampling_options(flags, facts.num_steps)
     num_frames, size = 0, ""
     with mp4_writer(flags.out, facts.fps) as write:
         for frames in _drawn(loaded.pipeline.stream(task, seeds=[seed], options=options), console):
@@ -134,6 +126,19 @@ def make(flags: MakeFlags, size: str | None, order: Callable[[Materials], Task])
             num_frames, size = num_frames + len(frames), f"{frames.shape[2]}x{frames.shape[1]}"
     made = f"{size}, {num_frames} frames at {facts.fps:g}/s, seed {seed}"
     console.print(f"{flags.out}: {made}, {facts.name} {facts.version}")
+
+
+def sampling_options(flags: MakeFlags, usual_steps: int) -> SamplingOptions:
+    """How the flags ask the model to sample; what they leave open is its own way."""
+    return SamplingOptions(
+        num_steps=flags.num_steps or usual_steps,
+        guidance_scale=flags.guidance_scale,
+        guidance=flags.guidance,
+        history_scale=flags.history_scale,
+        negative_prompt=flags.negative_prompt,
+        solver=flags.solver,
+        polish=None if flags.polish else (),
+    )
 
 
 def _drawn(stream: Iterable[SamplingStep | Piece], console: Console) -> Iterator[Video]:

@@ -14,7 +14,7 @@ from model.polish import Round, polish
 from model.runner import finish
 from model.sampling import PolishRound, SamplingOptions, SamplingProgress, Start, noise_stream, seeded_noise
 from model.shapes import VideoShape
-from model.tasks import Generate, Loop
+from model.tasks import Extend, Generate, Join, Loop
 from model.tiny import tiny_autoencoder, tiny_transformer
 from model.views import cut_elsewhere, patch_offsets
 
@@ -126,12 +126,24 @@ def test_a_model_is_polished_as_its_facts_say_unless_the_options_say_otherwise(s
     assert np.array_equal(usual, finish(steady.generate(["a red ball"], shape, seeds=[3]))[0])
 
 
-@pytest.mark.parametrize(("asked", "task", "scale"), [(None, None, 2.0), (None, 1.0, 1.0), (1.5, None, 1.5)])
+@pytest.mark.parametrize(("asked", "scale"), [(None, 2.0), (1.5, 1.5), (4.0, 2.0)])
 def test_no_round_is_guided_further_than_the_sampling(
-    steady: SkyloomPipeline, asked: float | None, task: float | None, scale: float
+    steady: SkyloomPipeline, asked: float | None, scale: float
 ) -> None:
-    (only,) = steady.rounds(SamplingOptions(guidance_scale=asked), task)
+    (only,) = steady.rounds(SamplingOptions(guidance_scale=asked))
     assert only.guidances[0] == ClassifierFreeGuidance(scale)
+
+
+def test_what_goes_on_from_given_frames_is_not_polished_unless_asked(steady: SkyloomPipeline) -> None:
+    """Averaged and cut elsewhere, made frames step away from those that are given (decision 0026)."""
+    clip = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), dtype=np.uint8)
+    rounds = (PolishRound(level=0.5, num_predictions=3),)
+    for task in (Extend(clip, "a", 8), Join(clip, clip, "a", 8)):
+        usual, none, some = (
+            finish(steady.run(task, options=SamplingOptions(polish=polish)))[0] for polish in (None, (), rounds)
+        )
+        assert np.array_equal(usual, none)
+        assert not np.array_equal(usual, some)
 
 
 def test_the_noise_level_from_which_the_prompt_guides_is_the_models_own(steady: SkyloomPipeline) -> None:

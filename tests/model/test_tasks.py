@@ -231,13 +231,13 @@ def test_the_video_is_asked_what_an_edit_s_source_prompt_leaves_open(pipeline: S
 
 
 @pytest.mark.parametrize(
-    ("task", "scale"),
-    [(Extend(_clip(8), "p", 8), 1.0), (Feature(_clip(8), "p", 8), None), (Animate(_clip(1)[0], "p", 9), None)],
+    ("task", "goes_on"),
+    [(Extend(_clip(8), "p", 8), True), (Feature(_clip(8), "p", 8), False), (Animate(_clip(1)[0], "p", 9), False)],
 )
-def test_the_prompt_guides_but_across_a_seam(pipeline: SkyloomPipeline, task: Task, scale: float | None) -> None:
+def test_the_prompt_guides_but_across_a_seam(pipeline: SkyloomPipeline, task: Task, *, goes_on: bool) -> None:
     plan = next(task.run(pipeline))
     assert isinstance(plan, Plan)
-    assert plan.guidance_scale == scale
+    assert plan.goes_on == goes_on
 
 
 @pytest.mark.parametrize("kind", [Extend, Feature, Animate])
