@@ -21,7 +21,7 @@ from flows.recipes import Recipe, ShowcaseConfig
 from flows.services import free_port
 from model.config import digest_of
 from model.errors import StageError
-from model.pipeline import PipelineFacts
+from model.facts import PipelineFacts
 from model.shapes import VideoShape
 from model.weights import FACTS_FILE
 from serving.app import start, stop

@@ -10,54 +10,26 @@ import diffusers
 import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from pydantic import Field
 from torch import Tensor
 
 from model.autoencoder import VideoAutoencoder
-from model.config import Config
 from model.deblocking import Deblocker
 from model.errors import CheckpointError, ConfigError
+from model.facts import PipelineFacts
 from model.guidance import Condition, without_history
 from model.pixels import to_frames, to_video
 from model.plan import Decoder, Piece, Script, Task, Video
 from model.precision import autocast
 from model.runner import SamplingDefaults, TaskRunner
-from model.sampling import PolishRound, SamplingOptions, SamplingProgress
+from model.sampling import SamplingOptions, SamplingProgress
 from model.shapes import Compression, LatentShape, VideoShape
 from model.streaming import StreamingDecoder, decoded, encoded
 from model.tasks import Generate
-from model.text import EMBEDDED, TextEncoder, load_text_encoder, pad_states
+from model.text import TextEncoder, load_text_encoder, pad_states
 from model.transformer import SpacetimeTransformer
 from model.views import Velocity
 from model.weights import FACTS_FILE, weights_digest
 from model.windows import grouped
-
-DEFAULT_WINDOW_FRAMES = 16
-
-
-class PipelineFacts(Config):
-    """What a served model says of itself; lies beside the weights as `skyloom.json`."""
-
-    fps: float = Field(gt=0)
-    trained_buckets: list[str] = []
-    also_trained: list[str] = Field(default=[], description="sizes of clips that were scaled for training")
-    text_encoder: str = EMBEDDED
-    prompt_expander: str = Field(default="", description="rules of data/prompts.py that short prompts go through")
-    dataset_id: str = ""
-    recipe: str = ""
-    sigma_shift: float = 1.0
-    default_num_steps: int = 20
-    default_guidance_scale: float = 2.5
-    default_guidance_low: float = Field(default=0.0, description="noise level from which the prompt guides")
-    default_moves_patches: bool = Field(default=False, description="whether each step cuts patches elsewhere")
-    default_polish: tuple[PolishRound, ...] = ()
-    weights_digest: str = ""
-
-    @property
-    def window_frames(self) -> int:
-        """The most frames that the network was trained on at once."""
-        lengths = [VideoShape.parse(bucket).num_frames for bucket in self.trained_buckets]
-        return max(lengths, default=DEFAULT_WINDOW_FRAMES)
 
 
 class SkyloomPipeline(TaskRunner, DiffusionPipeline):
@@ -148,15 +120,7 @@ class SkyloomPipeline(TaskRunner, DiffusionPipeline):
     @property
     def defaults(self) -> SamplingDefaults:
         """How it is sampled when nothing else is said."""
-        facts = self.facts
-        return SamplingDefaults(
-            facts.default_num_steps,
-            facts.default_guidance_scale,
-            facts.sigma_shift,
-            facts.default_guidance_low,
-            facts.default_moves_patches,
-            facts.default_polish,
-        )
+        return self.facts.sampling
 
     @property
     def patch_size(self) -> int:

@@ -51,7 +51,7 @@ class Plan:
     source_prompt: str | None = None
     """What the start's latents show, when they are to be changed into what the script says (FlowEdit)."""
     goes_on: bool = False
-    """Whether its frames go on from given moving ones: not guided or polished, nor its patches moved, unless asked."""
+    """Whether its frames go on from given moving ones, which the prompt does not guide unless asked."""
     index: int = 0
     num_plans: int = 1
 

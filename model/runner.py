@@ -43,6 +43,8 @@ class SamplingDefaults(NamedTuple):
     guidance_low: float = 0.0
     moves_patches: bool = False
     polish: tuple[PolishRound, ...] = ()
+    polished_cells: int = 0
+    """Cells of a frame below which patches are not moved and nothing is polished: small things would be lost."""
 
 
 class TaskRunner:
@@ -155,10 +157,10 @@ class TaskRunner:
         if plan.source_prompt is not None and plan.start is not None:
             sampler = self._edited(plan, plan.source_prompt, plan.start, own_seeds, options)
         else:
+            if plan.goes_on:
+                options = where_open(options, guidance_scale=CONTINUED_GUIDANCE_SCALE)
             velocity = self.velocity([plan.script] * len(seeds), options.negative_prompt)
-            sampler = self.drawn(
-                velocity, plan.grid, own_seeds, own_way(options, plan), start=plan.start, is_ring=plan.is_ring
-            )
+            sampler = self.drawn(velocity, plan.grid, own_seeds, options, start=plan.start, is_ring=plan.is_ring)
         while True:
             try:
                 done = next(sampler)
@@ -193,7 +195,9 @@ class TaskRunner:
         start: Start | None = None,
         is_ring: bool = False,
     ) -> Generator[SamplingProgress, None, Tensor]:
-        """Latents sampled and polished; both parts' steps count as one row."""
+        """Latents sampled and polished, unless frames are given or small; both parts' steps count as one row."""
+        if holds_given(start) or grid.height * grid.width < self.defaults.polished_cells:
+            options = where_open(options, moves_patches=False, polish=())
         sigmas, rounds = self.sigmas(options), self.rounds(options)
         num_sampled = len(sigmas) - 1
         num_steps = num_sampled + sum(each.num_predictions for each in rounds)
@@ -242,11 +246,13 @@ class TaskRunner:
         return self.defaults.guidance_scale if options.guidance_scale is None else options.guidance_scale
 
 
-def own_way(options: SamplingOptions, plan: Plan) -> SamplingOptions:
-    """The options, with what a plan's kind is sampled by where they name nothing."""
-    if not plan.goes_on:
-        return options
-    usual = {"guidance_scale": CONTINUED_GUIDANCE_SCALE, "moves_patches": False, "polish": ()}
+def holds_given(start: Start | None) -> bool:
+    """Whether a start gives frames or cells to the last bit; averaged, what is made steps away from them."""
+    return start is not None and (start.is_known is not None or bool((start.strength == 0).any()))
+
+
+def where_open(options: SamplingOptions, **usual: Any) -> SamplingOptions:
+    """The options, with these where they name nothing."""
     return options.model_copy(update={name: value for name, value in usual.items() if getattr(options, name) is None})
 
 

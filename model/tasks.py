@@ -112,7 +112,7 @@ class Extend:
         history = model.encode([tail_of(self.video, model.window // 2, self.direction)])
         num_frames = history.shape[2] - (-self.num_frames // GROUP)
         windows = Windows(LatentShape(num_frames, *history.shape[3:]), model.window)
-        # guided or polished, frames step away from given ones; but a still picture says nothing of what is to move
+        # guided, frames step away from the given ones; but a picture held still says nothing of what is to move
         goes_on = has_seam and len(self.video) >= GROUP
         script = Script.of((yield from told(self.expander, self.prompt, history)), num_frames)
         return Rolling(windows, script, history=history, direction=self.direction, goes_on=goes_on)

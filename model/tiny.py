@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from model.autoencoder import VideoAutoencoder
-from model.pipeline import PipelineFacts, SkyloomPipeline
+from model.facts import PipelineFacts
+from model.pipeline import SkyloomPipeline
 from model.transformer import SpacetimeTransformer
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from model.errors import CheckpointError, RegistryError
-from model.pipeline import PipelineFacts, SkyloomPipeline
+from model.facts import PipelineFacts
+from model.pipeline import SkyloomPipeline
 from model.shapes import Compression
 from model.weights import FACTS_FILE
 from serving.engine import LoadedModel

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from data.stage import StageResult
 from data.workspace import Workspace
-from model.pipeline import PipelineFacts
+from model.facts import PipelineFacts
 from model.weights import FACTS_FILE
 from training.config import RegistryConfig
 from training.tracking import RUN_FILE, experiment_id, open_client

@@ -14,7 +14,8 @@ from data.manifest import Dataset
 from data.stage import StageResult
 from data.workspace import Workspace
 from model.errors import CheckpointError, ConfigError
-from model.pipeline import PipelineFacts, SkyloomPipeline
+from model.facts import PipelineFacts
+from model.pipeline import SkyloomPipeline
 from model.shapes import VideoShape
 from training.autoencoder import load_autoencoder
 from training.checkpoint import load_newest, module_weights, restore_module

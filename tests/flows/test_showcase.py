@@ -10,7 +10,7 @@ from data.workspace import Workspace
 from flows.recipes import ShowcaseConfig
 from flows.showcase import Wish, check_video, wanted
 from model.errors import StageError
-from model.pipeline import PipelineFacts
+from model.facts import PipelineFacts
 from model.weights import FACTS_FILE
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from flows.starter_bench import Studio, ceiling_words, plain, timed
-from model.pipeline import PipelineFacts, SkyloomPipeline
+from model.facts import PipelineFacts
+from model.pipeline import SkyloomPipeline
 from model.sampling import PolishRound, SamplingOptions
 from model.shapes import VideoShape
 from model.tiny import tiny_autoencoder, tiny_transformer

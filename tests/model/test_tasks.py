@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from model.autoencoder import VideoAutoencoder
 from model.errors import ConfigError
 from model.expander import AsItIs, Expander, Reading
-from model.pipeline import PipelineFacts, SkyloomPipeline
+from model.facts import PipelineFacts
+from model.pipeline import SkyloomPipeline
 from model.plan import Plan, Task
 from model.runner import finish
 from model.sampling import SamplingOptions

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.pipeline import PipelineFacts, SkyloomPipeline
+from model.facts import PipelineFacts
+from model.pipeline import SkyloomPipeline
 from model.plan import Decoder, Piece, Plan, Script, Task, Video
 from model.runner import finish
 from model.sampling import SamplingOptions, Start
