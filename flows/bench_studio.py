@@ -13,7 +13,7 @@ from flows.starter_run import FILMS_SEED
 from model.pipeline import SkyloomPipeline
 from model.plan import Task
 from model.runner import finish
-from model.sampling import SamplingOptions
+from model.sampling_options import SamplingOptions
 from model.shapes import VideoShape
 from training.clips import is_held_out, kept_rows, load_clips
 from training.coherence import palette_hues

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from data.config import CaptionConfig, CurateConfig, EncodeConfig, IngestConfig
 from data.worlds.config import FilmsConfig
 from flows.recipes import Recipe
-from model.sampling import PolishRound
+from model.sampling_options import PolishRound
 from training.config import (
     AutoencoderTraining,
     CaptionerTraining,

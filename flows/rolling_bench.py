@@ -11,7 +11,7 @@ from flows.starter_run import starter_run
 from model.pipeline import SkyloomPipeline
 from model.plan import Task
 from model.runner import finish
-from model.sampling import SamplingOptions
+from model.sampling_options import SamplingOptions
 from model.shapes import VideoShape
 from model.tasks import Animate, Generate
 from training.coherence import colour_mask, palette_hues

@@ -18,7 +18,7 @@ from model.pipeline import SkyloomPipeline
 from model.pixels import covering, to_frames, to_video
 from model.plan import Task
 from model.runner import finish
-from model.sampling import SamplingOptions, Solver
+from model.sampling_options import SamplingOptions, Solver
 from model.shapes import VideoShape
 from model.tasks import Generate, Image
 from training.clips import clips_in_order, is_held_out, kept_rows

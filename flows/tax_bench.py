@@ -19,7 +19,7 @@ from flows.bench import Measurement
 from flows.bench_server import jobs_of, model_s, running_server, wait_for
 from model.pipeline import SkyloomPipeline
 from model.runner import finish
-from model.sampling import SamplingOptions
+from model.sampling_options import SamplingOptions
 from model.shapes import VideoShape
 from model.weights import STARTER
 from serving.app import Server

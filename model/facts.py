@@ -4,7 +4,7 @@ from pydantic import Field
 
 from model.config import Config
 from model.runner import SamplingDefaults
-from model.sampling import PolishRound
+from model.sampling_options import PolishRound
 from model.shapes import Compression, VideoShape
 from model.text import EMBEDDED
 

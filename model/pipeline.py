@@ -21,7 +21,8 @@ from model.pixels import to_frames, to_video
 from model.plan import Decoder, Piece, Script, Task, Video
 from model.precision import autocast
 from model.runner import SamplingDefaults, TaskRunner
-from model.sampling import SamplingOptions, SamplingProgress
+from model.sampling import SamplingProgress
+from model.sampling_options import SamplingOptions
 from model.shapes import Compression, LatentShape, VideoShape
 from model.streaming import StreamingDecoder, decoded, encoded
 from model.tasks import Generate

@@ -15,16 +15,8 @@ from model.guidance import ClassifierFreeGuidance, Guidance, HistoryGuidance, Ze
 from model.misfit import misfit
 from model.plan import CONTINUED_GUIDANCE_SCALE, Decoder, Piece, Plan, Question, Script, Task, Video
 from model.polish import Round, polish
-from model.sampling import (
-    PolishRound,
-    SamplingOptions,
-    SamplingProgress,
-    Start,
-    noise_stream,
-    sample,
-    seeded_noise,
-    sigma_schedule,
-)
+from model.sampling import SamplingProgress, Start, noise_stream, sample, seeded_noise, sigma_schedule
+from model.sampling_options import PolishRound, SamplingOptions
 from model.shapes import LatentShape, VideoShape
 from model.views import GuidedVelocity, Velocity
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from model.errors import StageError
 from model.plan import Piece, Task
-from model.sampling import SamplingOptions
+from model.sampling_options import SamplingOptions
 from model.shapes import Compression, VideoShape
 from model.tasks import Generate
 from serving.limits import ModelFacts

@@ -11,7 +11,7 @@ from data.prompts import expander
 from model.errors import StageError
 from model.expander import Expander
 from model.plan import Task
-from model.sampling import SamplingOptions
+from model.sampling_options import SamplingOptions
 from model.shapes import VideoShape
 from model.storyboard import Card, Storyboard
 from model.tasks import Animate, Blend, Edit, Extend, Feature, Generate, Image, Join, Loop

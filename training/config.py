@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from model.config import Config, digest_of
 from model.noise_patterns import NoisePatterns
-from model.sampling import PolishRound
+from model.sampling_options import PolishRound
 from model.weights import absolute_name
 from training.ema_profiles import power_function, shares_of
 

@@ -18,7 +18,7 @@ from flows.commands.flags import Flags
 from model.errors import ConfigError
 from model.expander import AsItIs, Expander
 from model.plan import Piece, Task, Video
-from model.sampling import GuidanceKind, SamplingOptions, Solver
+from model.sampling_options import GuidanceKind, SamplingOptions, Solver
 from model.shapes import VideoShape
 from serving.engine import SamplingStep
 from serving.limits import ModelFacts, shape_of

@@ -2,7 +2,7 @@
 
 from flows.commands.flags import read_flags
 from flows.commands.making import MakeFlags, sampling_options
-from model.sampling import SamplingOptions
+from model.sampling_options import SamplingOptions
 
 
 def asked(*words: str) -> SamplingOptions:

@@ -6,7 +6,7 @@ import pytest
 from flows.starter_bench import Studio, ceiling_words, plain, timed
 from model.facts import PipelineFacts
 from model.pipeline import SkyloomPipeline
-from model.sampling import PolishRound, SamplingOptions
+from model.sampling_options import PolishRound, SamplingOptions
 from model.shapes import VideoShape
 from model.tiny import tiny_autoencoder, tiny_transformer
 from training.judge import Drawn

@@ -13,7 +13,8 @@ from model.pipeline import SkyloomPipeline
 from model.plan import Piece, Task
 from model.polish import Round, polish
 from model.runner import finish
-from model.sampling import PolishRound, SamplingOptions, SamplingProgress, Start, noise_stream, seeded_noise
+from model.sampling import SamplingProgress, Start, noise_stream, seeded_noise
+from model.sampling_options import PolishRound, SamplingOptions
 from model.shapes import VideoShape
 from model.tasks import Animate, Extend, Generate, Join, Loop
 from model.tiny import tiny_autoencoder, tiny_transformer
@@ -139,21 +140,20 @@ def test_what_holds_given_frames_is_not_polished_unless_asked(steady: SkyloomPip
     """Averaged and cut elsewhere, made frames step away from those that are given (decision 0026)."""
     clip = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), dtype=np.uint8)
     for task in (Extend(clip, "a", 8), Join(clip, clip, "a", 8), Animate(clip[0], "a", 8)):
-        _is_polished_when_asked_alone(steady, task)
+        assert _is_polished_when_asked_alone(steady, task)
 
 
 def test_small_frames_are_not_polished_unless_asked(steady: SkyloomPipeline) -> None:
     """Less than half of the least trained size: what has few cells would be lost."""
-    _is_polished_when_asked_alone(steady, Generate("a red ball", VideoShape(8, 16, 16)))
+    assert _is_polished_when_asked_alone(steady, Generate("a red ball", VideoShape(8, 16, 16)))
 
 
-def _is_polished_when_asked_alone(steady: SkyloomPipeline, task: Task) -> None:
+def _is_polished_when_asked_alone(steady: SkyloomPipeline, task: Task) -> bool:
     rounds = (PolishRound(level=0.5, num_predictions=3),)
     usual, none, some = (
         finish(steady.run(task, options=SamplingOptions(polish=polish)))[0] for polish in (None, (), rounds)
     )
-    assert np.array_equal(usual, none)
-    assert not np.array_equal(usual, some)
+    return np.array_equal(usual, none) and not np.array_equal(usual, some)
 
 
 def test_the_noise_level_from_which_the_prompt_guides_is_the_models_own(steady: SkyloomPipeline) -> None:

@@ -14,7 +14,8 @@ from model.guidance import (
     without_history,
 )
 from model.runner import finish
-from model.sampling import SamplingProgress, Solver, Start, sample, seeded_noise, sigma_schedule
+from model.sampling import SamplingProgress, Start, sample, seeded_noise, sigma_schedule
+from model.sampling_options import Solver
 from model.views import GuidedVelocity
 
 

@@ -12,7 +12,7 @@ from model.facts import PipelineFacts
 from model.pipeline import SkyloomPipeline
 from model.plan import Plan, Task
 from model.runner import finish
-from model.sampling import SamplingOptions
+from model.sampling_options import SamplingOptions
 from model.shapes import VideoShape
 from model.storyboard import Card, Storyboard
 from model.tasks import Animate, Blend, Edit, Extend, Feature, Generate, Image, Inpaint, Join, Loop

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 from model.errors import CheckpointError, ConfigError
 from model.pixels import cells_of
 from model.runner import finish
-from model.sampling import SamplingOptions
+from model.sampling_options import SamplingOptions
 from model.shapes import VideoShape
 from model.tasks import Blend, Edit, Extend, Generate, Image, Inpaint, Loop
 from model.wan import WanModel

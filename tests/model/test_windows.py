@@ -11,7 +11,8 @@ from model.facts import PipelineFacts
 from model.pipeline import SkyloomPipeline
 from model.plan import Decoder, Piece, Plan, Script, Task, Video
 from model.runner import finish
-from model.sampling import SamplingOptions, Start
+from model.sampling import Start
+from model.sampling_options import SamplingOptions
 from model.seams import Seam, met
 from model.shapes import VideoShape
 from model.storyboard import Card, Storyboard

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 
 from model.errors import RegistryError
 from model.plan import Piece, Task
-from model.sampling import SamplingOptions
+from model.sampling_options import SamplingOptions
 from model.shapes import Compression, VideoShape
 from model.tasks import Generate, Image
 from model.tiny import save_tiny_pipeline

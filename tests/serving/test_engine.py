@@ -9,7 +9,7 @@ import pytest
 from model.errors import StageError
 from model.pipeline import SkyloomPipeline
 from model.plan import Piece
-from model.sampling import SamplingOptions
+from model.sampling_options import SamplingOptions
 from model.shapes import VideoShape
 from model.tasks import Generate
 from model.tiny import save_tiny_pipeline
