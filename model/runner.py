@@ -1,7 +1,7 @@
 """Drives tasks: hands a task's plans to the sampler and the latents back to the task. Every model does this alike."""
 
 from abc import abstractmethod
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -153,12 +153,11 @@ class TaskRunner:
                 options = where_open(options, guidance_scale=CONTINUED_GUIDANCE_SCALE)
             velocity = self.velocity([plan.script] * len(seeds), options.negative_prompt)
             sampler = self.drawn(velocity, plan.grid, own_seeds, options, start=plan.start, is_ring=plan.is_ring)
-        while True:
-            try:
-                done = next(sampler)
-            except StopIteration as stop:
-                return stop.value
-            yield SamplingProgress(plan.index * done.num_steps + done.step, plan.num_plans * done.num_steps)
+
+        def among_all(done: SamplingProgress) -> SamplingProgress:
+            return SamplingProgress(plan.index * done.num_steps + done.step, plan.num_plans * done.num_steps)
+
+        return (yield from renumbered(sampler, among_all))
 
     def _edited(
         self, plan: Plan, source_prompt: str, start: Start, seeds: Sequence[int], options: SamplingOptions
@@ -199,10 +198,10 @@ class TaskRunner:
         guidances = self.guidances(options)
         guided = GuidedVelocity(velocity, guidances, self.patch_size if moves else 1)
         sampler = sample(guided, next(noises), sigmas, start, solver=options.solver, shifts=turns)
-        latents = yield from counted(sampler, 0, num_steps)
+        latents = yield from renumbered(sampler, lambda done: SamplingProgress(done.step, num_steps))
         later = None if turns is None else turns[num_sampled:]
         polisher = polish(velocity, latents, noises, rounds, start, patch_size=self.patch_size, turns=later)
-        return (yield from counted(polisher, num_sampled, num_steps))
+        return (yield from renumbered(polisher, lambda done: SamplingProgress(num_sampled + done.step, num_steps)))
 
     def sigmas(self, options: SamplingOptions) -> list[float]:
         """The noise levels of a sampling."""
@@ -248,16 +247,16 @@ def where_open(options: SamplingOptions, **usual: Any) -> SamplingOptions:
     return options.model_copy(update={name: value for name, value in usual.items() if getattr(options, name) is None})
 
 
-def counted(
-    steps: Generator[SamplingProgress, None, Tensor], num_before: int, num_steps: int
+def renumbered(
+    steps: Generator[SamplingProgress, None, Tensor], number: Callable[[SamplingProgress], SamplingProgress]
 ) -> Generator[SamplingProgress, None, Tensor]:
-    """Steps numbered on from those before them, of so many in all."""
+    """The same steps, each with the number that it has among more."""
     while True:
         try:
             done = next(steps)
         except StopIteration as stop:
             return stop.value
-        yield SamplingProgress(num_before + done.step, num_steps)
+        yield number(done)
 
 
 def ring_shifts(num_steps: int, num_frames: int) -> Int[Tensor, " s"]:
