@@ -33,7 +33,7 @@ BENCHMARKS: dict[str, str] = {
     "rolling": "flows.rolling_bench:rolling",
     "serving-tax": "flows.tax_bench:tax",
     "starter": "flows.starter_bench:starter",
-    "starter-sizes": "flows.starter_bench:sizes",
+    "starter-sizes": "flows.size_bench:sizes",
     "starter-steps": "flows.starter_bench:steps",
     "streaming": "flows.streaming_bench:streaming",
     "tasks": "flows.task_bench:tasks",

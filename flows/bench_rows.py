@@ -32,3 +32,13 @@ def half_of(what: str, ours: float, theirs: float, peer: str, unit: str = "px/fr
         what=what, ours=round(ours, 3), unit=unit, peer=round(theirs, 3), peer_name=peer,
         goal="at most 1/2 of it", holds=2 * ours <= theirs,
     )  # fmt: skip
+
+
+def percent(
+    what: str, ours: float, peer: float | None, peer_name: str, goal: str, *, holds: bool, **details: float | int | str
+) -> Measurement:
+    """A share from 0 to 1, in percent, beside another."""
+    return Measurement(
+        what=what, ours=round(100 * ours, 1), unit="%", peer=None if peer is None else round(100 * peer, 1),
+        peer_name=peer_name, goal=goal, holds=holds, details=details,
+    )  # fmt: skip

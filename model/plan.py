@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from model.sampling import Start
+from model.sampling_options import UNSAID, SamplingOptions
 from model.shapes import LatentShape, VideoShape
 
 Video = np.ndarray
@@ -33,13 +34,6 @@ class Script:
         return Script(tuple(self.prompts[place] for place in used), tuple(used.index(place) for place in frames))
 
 
-CONTINUED_GUIDANCE_SCALE = 1.0
-"""How far the prompt guides frames that go on from given moving ones, where nobody says: not beyond what it says.
-
-They show already what the prompt would, and to push each made frame further only moves it off them (decision 0017).
-"""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """One call of the sampler: `index` of `num_plans` that the task needs in all."""
@@ -50,8 +44,8 @@ class Plan:
     is_ring: bool = False
     source_prompt: str | None = None
     """What the start's latents show, when they are to be changed into what the script says (FlowEdit)."""
-    goes_on: bool = False
-    """Whether its frames go on from given moving ones, which the prompt does not guide unless asked."""
+    usual: SamplingOptions = UNSAID
+    """How it is sampled where nobody says; what this leaves open too is the model's own way."""
     index: int = 0
     num_plans: int = 1
 

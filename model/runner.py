@@ -13,10 +13,10 @@ from model.errors import ConfigError
 from model.flow_edit import EditTexts, flow_edit, shared_words
 from model.guidance import ClassifierFreeGuidance, Guidance, HistoryGuidance, ZeroStarGuidance
 from model.misfit import misfit
-from model.plan import CONTINUED_GUIDANCE_SCALE, Decoder, Piece, Plan, Question, Script, Task, Video
+from model.plan import Decoder, Piece, Plan, Question, Script, Task, Video
 from model.polish import Round, polish
 from model.sampling import SamplingProgress, Start, noise_stream, sample, seeded_noise, sigma_schedule
-from model.sampling_options import PolishRound, SamplingOptions
+from model.sampling_options import PLAIN, PolishRound, SamplingOptions
 from model.shapes import LatentShape, VideoShape
 from model.views import GuidedVelocity, Velocity
 
@@ -149,8 +149,7 @@ class TaskRunner:
         if plan.source_prompt is not None and plan.start is not None:
             sampler = self._edited(plan, plan.source_prompt, plan.start, own_seeds, options)
         else:
-            if plan.goes_on:
-                options = where_open(options, guidance_scale=CONTINUED_GUIDANCE_SCALE)
+            options = options.or_else(plan.usual)
             velocity = self.velocity([plan.script] * len(seeds), options.negative_prompt)
             sampler = self.drawn(velocity, plan.grid, own_seeds, options, start=plan.start, is_ring=plan.is_ring)
 
@@ -186,9 +185,9 @@ class TaskRunner:
         start: Start | None = None,
         is_ring: bool = False,
     ) -> Generator[SamplingProgress, None, Tensor]:
-        """Latents sampled and polished, unless frames are given or small; both parts' steps count as one row."""
-        if holds_given(start) or grid.height * grid.width < self.defaults.polished_cells:
-            options = where_open(options, moves_patches=False, polish=())
+        """Latents sampled and polished, unless their frames are small; both parts' steps count as one row."""
+        if grid.height * grid.width < self.defaults.polished_cells:
+            options = options.or_else(PLAIN)
         sigmas, rounds = self.sigmas(options), self.rounds(options)
         num_sampled = len(sigmas) - 1
         num_steps = num_sampled + sum(each.num_predictions for each in rounds)
@@ -217,18 +216,17 @@ class TaskRunner:
             if options.guidance == "zero_star"
             else ClassifierFreeGuidance(scale, low, options.guidance_high)
         )
-        return [by_text, HistoryGuidance(options.history_scale)]
+        return [by_text, by_history(options)]
 
     def rounds(self, options: SamplingOptions) -> list[Round]:
         """The rounds of polish, none of which is guided further than the sampling."""
         asked = self.defaults.polish if options.polish is None else options.polish
         scale = self._scale(options)
-        by_history = HistoryGuidance(options.history_scale)
         return [
             Round(
                 each.level,
                 each.num_predictions,
-                [ClassifierFreeGuidance(min(scale, each.guidance_scale)), by_history],
+                [ClassifierFreeGuidance(min(scale, each.guidance_scale)), by_history(options)],
             )
             for each in asked
         ]
@@ -237,14 +235,9 @@ class TaskRunner:
         return self.defaults.guidance_scale if options.guidance_scale is None else options.guidance_scale
 
 
-def holds_given(start: Start | None) -> bool:
-    """Whether a start gives frames or cells to the last bit; averaged, what is made steps away from them."""
-    return start is not None and (start.is_known is not None or bool((start.strength == 0).any()))
-
-
-def where_open(options: SamplingOptions, **usual: Any) -> SamplingOptions:
-    """The options, with these where they name nothing."""
-    return options.model_copy(update={name: value for name, value in usual.items() if getattr(options, name) is None})
+def by_history(options: SamplingOptions) -> HistoryGuidance:
+    """How far given frames guide: not further than they show, where nobody says."""
+    return HistoryGuidance(1.0 if options.history_scale is None else options.history_scale)
 
 
 def renumbered(

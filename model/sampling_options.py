@@ -29,11 +29,16 @@ class SamplingOptions(Config):
     guidance: GuidanceKind = "cfg"
     guidance_low: float | None = Field(default=None, ge=0, le=1, description="noise level from which the prompt guides")
     guidance_high: float = Field(default=1.0, ge=0, le=1, description="noise level up to which it does")
-    history_scale: float = Field(default=1.0, ge=0, le=20, description="guidance by given frames; 1 is none")
+    history_scale: float | None = Field(default=None, ge=0, le=20, description="guidance by given frames; 1 is none")
     negative_prompt: str = ""
     solver: Solver = "euler"
     moves_patches: bool | None = Field(default=None, description="whether each step cuts patches elsewhere")
     polish: tuple[PolishRound, ...] | None = Field(default=None, description="rounds after the last step; () is none")
+
+    def or_else(self, usual: "SamplingOptions") -> "SamplingOptions":
+        """These options, and what is usual where they name nothing; `usual` may name what is null by default alone."""
+        open_ = {name for name in usual.model_fields_set if getattr(self, name) is None}
+        return self.model_copy(update={name: getattr(usual, name) for name in open_})
 
     @model_validator(mode="after")
     def _rests_at_first(self) -> "SamplingOptions":
@@ -43,3 +48,18 @@ class SamplingOptions(Config):
                 "guidance='zero_star' rests in its first step, which goes with solver='euler' and no interval alone"
             )
         return self
+
+
+UNSAID = SamplingOptions()
+"""The model's own way."""
+
+PLAIN = SamplingOptions(moves_patches=False, polish=())
+"""Where the given frames lie on both sides of what is made, or around it: averaged, that steps away from them."""
+
+CONTINUED_GUIDANCE_SCALE = 1.0
+CONTINUED = SamplingOptions(guidance_scale=CONTINUED_GUIDANCE_SCALE, history_scale=1.5, moves_patches=False)
+"""Where frames go on from given moving ones (decisions 0017 and 0027).
+
+These show already what the prompt would, and to push each made frame further only moves it off them; led by what is
+given, and with patches cut alike, it keeps its pace.
+"""

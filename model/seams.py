@@ -7,9 +7,10 @@ would be the largest change of all, and show as a jump.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
-FADE_FRAMES = 8
+FADE_FRAMES, BORDER_PX = 8, 1.0
 
 
 class Seam(NamedTuple):
@@ -33,6 +34,22 @@ def met(made: np.ndarray, *, before: Seam | None = None, after: Seam | None = No
     if after is not None:
         mended += fading[::-1] * after.loss
     return mended.round().clip(0, 255).astype(np.uint8)
+
+
+def met_around(made: np.ndarray, given: np.ndarray, is_made: np.ndarray) -> np.ndarray:
+    """The given video, uint8 `T H W C`, with a region, bool `T H W`, made anew: at its border that takes on the loss.
+
+    What lies outside comes out of the decoder too, and how far it is off there is carried a pixel or two inward.
+    """
+    outside, lost = (~is_made).astype(np.float32), given.astype(np.float32) - made
+    near = np.stack([_blurred(frame) for frame in outside])[..., None]
+    carried = np.stack([_blurred(frame) for frame in lost * outside[..., None]]) / np.maximum(near, 1e-3)
+    mended = made + np.minimum(1, 2 * near) * carried  # outside a straight border lies half of the weight
+    return np.where(is_made[..., None], mended.round().clip(0, 255).astype(np.uint8), given)
+
+
+def _blurred(image: np.ndarray) -> np.ndarray:
+    return cv2.GaussianBlur(image, (0, 0), BORDER_PX, borderType=cv2.BORDER_REPLICATE)
 
 
 def begun_where_calmest(ring: np.ndarray) -> np.ndarray:

@@ -17,7 +17,8 @@ from model.expander import AsItIs, Expander, read, told
 from model.pixels import cells_of
 from model.plan import Model, Piece, Plan, Question, Script, TaskRun, Video, whole_plan
 from model.sampling import Start
-from model.seams import Pinned, Seam, begun_where_calmest, met
+from model.sampling_options import CONTINUED, PLAIN, UNSAID
+from model.seams import Pinned, Seam, begun_where_calmest, met, met_around
 from model.shapes import LatentShape, VideoShape
 from model.storyboard import Card, Storyboard
 from model.task_checks import check_groups, check_length, check_strength
@@ -113,9 +114,9 @@ class Extend:
         num_frames = history.shape[2] - (-self.num_frames // GROUP)
         windows = Windows(LatentShape(num_frames, *history.shape[3:]), model.window)
         # guided, frames step away from the given ones; but a picture held still says nothing of what is to move
-        goes_on = has_seam and len(self.video) >= GROUP
+        usual = CONTINUED if has_seam and len(self.video) >= GROUP else UNSAID
         script = Script.of((yield from told(self.expander, self.prompt, history)), num_frames)
-        return Rolling(windows, script, history=history, direction=self.direction, goes_on=goes_on)
+        return Rolling(windows, script, history=history, direction=self.direction, usual=usual)
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ class Join:
         given = dict(enumerate(before.split(1, dim=2))) | dict(enumerate(after.split(1, dim=2), start=end))
         start = given_start(range(end + after.shape[2]), given)
         assert start is not None, "both ends are given"
-        latents = yield replace(whole_plan(self.prompt, start), goes_on=True)
+        latents = yield replace(whole_plan(self.prompt, start), usual=PLAIN.or_else(CONTINUED))
         yield Piece([self._joined(video, before.shape[2] * GROUP, end * GROUP) for video in model.decode(latents)])
 
     def _joined(self, video: Video, begin: int, end: int) -> Video:
@@ -230,7 +231,7 @@ class Blend:
         mixed = torch.lerp(first, second, weight[:, None, None])
         start = Start(mixed, self.strength * (torch.pi * weight).sin().clamp_min(0))
         script = Script(self.prompts, tuple(int(share > 0.5) for share in weight))
-        latents = yield Plan(grid=LatentShape(*mixed.shape[2:]), script=script, start=start)
+        latents = yield Plan(grid=LatentShape(*mixed.shape[2:]), script=script, start=start, usual=PLAIN)
         yield Piece([video[: len(self.first)] for video in model.decode(latents)])
 
 
@@ -282,6 +283,5 @@ class Inpaint:
         latents = model.encode([model.padded(self.video)])
         is_made = cells_of(model.padded(mask), latents.shape[2:], has_uniform_groups=model.has_uniform_groups)
         start = Start(latents, torch.full((latents.shape[2],), self.strength), is_known=~is_made)
-        made = yield whole_plan(self.prompt, start)
-        keep = ~mask[..., None]
-        yield Piece([np.where(keep, self.video, video[: len(self.video)]) for video in model.decode(made)])
+        made = yield replace(whole_plan(self.prompt, start), usual=PLAIN)
+        yield Piece([met_around(video[: len(self.video)], self.video, mask) for video in model.decode(made)])

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from model.plan import Model, Piece, Plan, Script, TaskRun, Video
 from model.sampling import Start
+from model.sampling_options import PLAIN, UNSAID, SamplingOptions
 from model.shapes import Compression, LatentShape
 
 GROUP = Compression().time
@@ -57,10 +58,10 @@ class Rolling:
         history: Tensor | None = None,
         direction: Direction = "forward",
         known: Mapping[int, Tensor] | None = None,
-        goes_on: bool = False,
+        usual: SamplingOptions = UNSAID,
     ) -> None:
         self._windows, self._script, self._direction = windows, script, direction
-        self._seen, self._known, self._goes_on = history, known or {}, goes_on
+        self._seen, self._known, self._usual = history, known or {}, usual
         self.num_there = 0 if history is None else history.shape[2]
         self._index, self._num_plans = 0, windows.num_plans(self.num_there)
 
@@ -82,7 +83,7 @@ class Rolling:
             grid=total._replace(num_frames=len(span)),
             script=self._script.part(span.start, span.stop),
             start=given_start(span, given),
-            goes_on=self._goes_on,
+            usual=self._usual if self._known.keys().isdisjoint(span) else self._usual.or_else(PLAIN),
             index=self._index,
             num_plans=self._num_plans,
         )

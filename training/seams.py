@@ -65,10 +65,11 @@ def centroids(video: np.ndarray, colour: str, hues: Mapping[str, float]) -> np.n
     return places
 
 
-def velocity_error(video: np.ndarray, seam: int, colour: str, hues: Mapping[str, float]) -> float:
+def velocity_step(video: np.ndarray, seam: int, colour: str, hues: Mapping[str, float]) -> float:
     """How much an object's velocity differs after a seam from before it, in pixels per frame; NaN when it is not seen.
 
-    The step across the seam counts to what follows: a jump is an error too.
+    The step across the seam counts to what follows: a jump is a step too. So are a turn and a camera's move, which
+    real clips have as well.
     """
     track = centroids(video, colour, hues)
     before = np.diff(track[max(0, seam - NEIGHBOURS) : seam], axis=0)
@@ -76,6 +77,22 @@ def velocity_error(video: np.ndarray, seam: int, colour: str, hues: Mapping[str,
     if not len(before) or np.isnan(before).any() or np.isnan(after).any():
         return float("nan")
     return float(np.linalg.norm(after.mean(axis=0) - before.mean(axis=0)))
+
+
+def velocity_errors(
+    video: np.ndarray, real: np.ndarray, seam: int, colour: str, hues: Mapping[str, float]
+) -> tuple[float, float]:
+    """How far an object's velocity before a seam, and after it, is from what it really was, in pixels per frame.
+
+    `real` is what the world did in the same frames; the step across the seam counts to both sides. NaN where the object
+    is not seen.
+    """
+    tracks = [centroids(each, colour, hues) for each in (video, real)]
+    before, after = (
+        np.linalg.norm(np.subtract(*(np.diff(track[span], axis=0).mean(axis=0) for track in tracks)))
+        for span in (slice(seam - NEIGHBOURS, seam + 1), slice(seam - 1, seam + NEIGHBOURS))
+    )
+    return float(before), float(after)
 
 
 def cross_fade(first: np.ndarray, second: np.ndarray, num_frames: int) -> np.ndarray:

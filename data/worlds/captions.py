@@ -153,13 +153,18 @@ def _balanced(pool: Sequence[Attributes], rng: np.random.Generator, window: int)
             yield pool[index]
 
 
+def num_held_out(max_count: int = 1) -> int:
+    """How many combinations no film ever shows."""
+    return sum(attributes.is_held_out for attributes in every_combination(max_count))
+
+
 def heldout_prompts(num: int, seed: int, max_count: int = 1) -> list[tuple[str, Attributes]]:
     """`num` dense captions with their attributes, of combinations that no film ever shows.
 
     Raises:
         ConfigError: more are asked than there are.
     """
-    num_kept = sum(attributes.is_held_out for attributes in every_combination(max_count))
+    num_kept = num_held_out(max_count)
     if num > num_kept:
         raise ConfigError(f"{num} held-out prompts asked, {num_kept} exist; ask for {num_kept} at most")
     return [

@@ -43,7 +43,9 @@ class MakeFlags(Flags):
     polish: bool = Field(default=True, description="whether outlines are steadied after the last step")
     negative_prompt: str = Field(default="", description="what the video should not show")
     guidance: GuidanceKind = Field(default="cfg", description="cfg, or zero_star (CFG-Zero*)")
-    history_scale: float = Field(default=1.0, ge=0, le=20, description="how strongly given frames lead; 1 is plain")
+    history_scale: float | None = Field(
+        default=None, ge=0, le=20, description="how strongly given frames lead; 1 is plain"
+    )
     rewriter: RewriterConfig = Field(
         default=RulesConfig(), description="who rewrites short prompts: rules, a transformers model or an endpoint"
     )

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from model.config import digest_of
-from model.plan import CONTINUED_GUIDANCE_SCALE
+from model.sampling_options import CONTINUED_GUIDANCE_SCALE
 from model.shapes import VideoShape
 from serving.api.errors import invalid
 from serving.api.schema import CreateVideo, Listed, NewShape, Prompt, Sampling, Seconds, Text, check_rate, settings_of

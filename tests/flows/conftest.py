@@ -5,6 +5,11 @@ import pytest
 from prefect.testing.utilities import prefect_test_harness
 
 from data.video import write_mp4
+from flows.bench_exam import Exam
+from model.facts import PipelineFacts
+from model.pipeline import SkyloomPipeline
+from model.tiny import tiny_autoencoder, tiny_transformer
+from training.probe import Probe
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +30,11 @@ def captioned_videos(tmp_path):
         write_mp4(folder / f"{speed}.mp4", np.repeat(frames[..., None], 3, axis=-1), 8)
         (folder / f"{speed}.txt").write_text(f"stripes drift at speed {speed}")
     return folder
+
+
+@pytest.fixture
+def exam() -> Exam:
+    """A tiny model of 8 frames at most, asked for one red ball, before a judge that knows two colours."""
+    pipeline = SkyloomPipeline(tiny_autoencoder(), tiny_transformer())
+    pipeline.facts = PipelineFacts(fps=8, trained_buckets=["32x32x8"], default_num_steps=1)
+    return Exam(pipeline, Probe({"colour": ("red", "blue")}, dim=16).eval(), ["a red ball"], [{"colour": "red"}])

@@ -136,11 +136,17 @@ def test_no_round_is_guided_further_than_the_sampling(
     assert only.guidances[0] == ClassifierFreeGuidance(scale)
 
 
-def test_what_holds_given_frames_is_not_polished_unless_asked(steady: SkyloomPipeline) -> None:
-    """Averaged and cut elsewhere, made frames step away from those that are given (decision 0026)."""
+def test_what_lies_between_given_frames_is_not_polished_unless_asked(steady: SkyloomPipeline) -> None:
+    """Averaged, made frames step away from those that are given (decision 0026)."""
     clip = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), dtype=np.uint8)
-    for task in (Extend(clip, "a", 8), Join(clip, clip, "a", 8), Animate(clip[0], "a", 8)):
-        assert _is_polished_when_asked_alone(steady, task)
+    assert _is_polished_when_asked_alone(steady, Join(clip, clip, "a", 8))
+
+
+def test_what_goes_on_from_given_frames_is_polished(steady: SkyloomPipeline) -> None:
+    clip = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), dtype=np.uint8)
+    for task in (Extend(clip, "a", 8), Animate(clip[0], "a", 8), Generate("a", VideoShape(24, 32, 32))):
+        usual, none = (finish(steady.run(task, options=SamplingOptions(polish=polish)))[0] for polish in (None, ()))
+        assert not np.array_equal(usual[-8:], none[-8:])
 
 
 def test_small_frames_are_not_polished_unless_asked(steady: SkyloomPipeline) -> None:

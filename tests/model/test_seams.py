@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.seams import FADE_FRAMES, Seam, begun_where_calmest, met
+from model.seams import FADE_FRAMES, Seam, begun_where_calmest, met, met_around
 
 LOSS = 9
 
@@ -37,3 +37,27 @@ def test_without_a_seam_frames_stay_as_they_are():
 def test_a_ring_begins_where_it_changes_least() -> None:
     ring = np.concatenate([still(1, grey) for grey in (100, 110, 121, 122, 112)])
     assert begun_where_calmest(ring)[:, 0, 0, 0].tolist() == [122, 112, 100, 110, 121]
+
+
+@pytest.fixture
+def region() -> np.ndarray:
+    """The right half of a picture, in two frames."""
+    is_made = np.zeros((2, 16, 24), bool)
+    is_made[..., 12:] = True
+    return is_made
+
+
+def test_a_region_made_anew_takes_on_what_the_decoder_lost_around_it(region: np.ndarray) -> None:
+    given, decoded = np.full((2, 16, 24, 3), 100, np.uint8), np.full((2, 16, 24, 3), 100 - LOSS, np.uint8)
+    row = met_around(decoded, given, region)[1, 8, :, 0].astype(int)
+    assert (row[:12] == 100).all()
+    assert np.abs(np.diff(row)).max() < LOSS / 2
+    assert (row[18:] == 100 - LOSS).all(), "farther in nothing is left of it"
+
+
+def test_around_a_region_the_given_pixels_stay_to_the_last_bit(region: np.ndarray) -> None:
+    given, made = np.random.default_rng(0).integers(0, 255, (2, 2, 16, 24, 3), dtype=np.uint8)
+    met_up = met_around(made, given, region)
+    assert np.array_equal(met_up[~region], given[~region])
+    everywhere = np.ones_like(region)
+    assert np.array_equal(met_around(made, given, everywhere), made), "nothing is given that it could meet"

@@ -12,7 +12,7 @@ from model.facts import PipelineFacts
 from model.pipeline import SkyloomPipeline
 from model.plan import Plan, Task
 from model.runner import finish
-from model.sampling_options import SamplingOptions
+from model.sampling_options import CONTINUED, PLAIN, UNSAID, SamplingOptions
 from model.shapes import VideoShape
 from model.storyboard import Card, Storyboard
 from model.tasks import Animate, Blend, Edit, Extend, Feature, Generate, Image, Inpaint, Join, Loop
@@ -232,13 +232,38 @@ def test_the_video_is_asked_what_an_edit_s_source_prompt_leaves_open(pipeline: S
 
 
 @pytest.mark.parametrize(
-    ("task", "goes_on"),
-    [(Extend(_clip(8), "p", 8), True), (Feature(_clip(8), "p", 8), False), (Animate(_clip(1)[0], "p", 9), False)],
+    ("task", "usual"),
+    [
+        (Extend(_clip(8), "p", 8), CONTINUED),
+        (Extend(_clip(8), "p", 8, "backward"), CONTINUED),
+        (Feature(_clip(8), "p", 8), UNSAID),
+        (Animate(_clip(1)[0], "p", 9), UNSAID),
+        (Join(_clip(8), _clip(8), "p", 8), CONTINUED.or_else(PLAIN)),
+        (Blend(_clip(16), _clip(16), ("p", "q")), PLAIN),
+        (Inpaint(_clip(8), np.ones((8, 32, 32), bool), "p"), PLAIN),
+    ],
 )
-def test_the_prompt_guides_but_across_a_seam(pipeline: SkyloomPipeline, task: Task, *, goes_on: bool) -> None:
+def test_given_frames_lead_what_goes_on_from_them(
+    pipeline: SkyloomPipeline, task: Task, usual: SamplingOptions
+) -> None:
+    """Across a seam the prompt does not guide; between given frames nothing is averaged (decisions 0017, 0027)."""
     plan = next(task.run(pipeline))
     assert isinstance(plan, Plan)
-    assert plan.goes_on == goes_on
+    assert plan.usual == usual
+
+
+def test_windows_that_hold_a_given_clip_are_plain_and_the_others_the_models_own(pipeline: SkyloomPipeline) -> None:
+    plans: list[Plan] = []
+    sampled = pipeline._sampled
+    pipeline._sampled = lambda plan, *rest: plans.append(plan) or sampled(plan, *rest)  # pyright: ignore
+    _made(pipeline, Storyboard((Card("p", 16), Card("q", 8, _clip(8)), Card("r", 24)), 32, 32))
+    # windows of 16 frames that see 8: 0-16, 8-24 with the clip, 16-32 with it, 24-40, 32-48
+    assert [plan.usual for plan in plans] == [UNSAID, PLAIN, PLAIN, UNSAID, UNSAID]
+
+
+def test_options_that_are_named_go_before_what_is_usual() -> None:
+    said = SamplingOptions(history_scale=1.0, polish=()).or_else(CONTINUED)
+    assert (said.history_scale, said.guidance_scale, said.moves_patches, said.polish) == (1.0, 1.0, False, ())
 
 
 @pytest.mark.parametrize("kind", [Extend, Feature, Animate])

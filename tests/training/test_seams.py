@@ -15,7 +15,8 @@ from training.seams import (
     mix_likeness,
     motion_ratio,
     value_ratio,
-    velocity_error,
+    velocity_errors,
+    velocity_step,
 )
 
 RED = (230, 20, 20)
@@ -36,7 +37,7 @@ STEADY = _film([10 + 2 * t for t in range(16)])
 def test_an_unbroken_motion_has_no_seam() -> None:
     assert value_ratio(STEADY, 8) == pytest.approx(1, abs=0.1)
     assert motion_ratio(STEADY, 8) == pytest.approx(1, abs=0.2)
-    assert velocity_error(STEADY, 8, "red", HUES) == pytest.approx(0, abs=0.05)
+    assert velocity_step(STEADY, 8, "red", HUES) == pytest.approx(0, abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -48,8 +49,24 @@ def test_an_unbroken_motion_has_no_seam() -> None:
     ],
     ids=["jump", "stop", "turn"],
 )
-def test_jumps_stops_and_turns_are_velocity_errors(columns: list[float]) -> None:
-    assert velocity_error(_film(columns), 8, "red", HUES) > 1
+def test_jumps_stops_and_turns_are_steps_in_velocity(columns: list[float]) -> None:
+    assert velocity_step(_film(columns), 8, "red", HUES) > 1
+
+
+def test_an_error_of_velocity_is_told_from_a_turn_that_the_world_made() -> None:
+    turn = _film([10 + 2 * (t if t < 8 else 16 - t) for t in range(16)])
+    assert velocity_step(turn, 8, "red", HUES) > 1
+    assert velocity_errors(turn, turn, 8, "red", HUES) == (0, 0)
+    assert velocity_errors(STEADY, turn, 8, "red", HUES)[1] > 1
+
+
+@pytest.mark.parametrize(("given", "meets_at", "side"), [(slice(8), 7, 1), (slice(8, 16), 8, 0)])
+def test_an_error_of_velocity_lies_on_the_side_that_was_made(given: slice, meets_at: int, side: int) -> None:
+    slow = _film([10 + 2 * meets_at + (t - meets_at) for t in range(16)])
+    slow[given] = STEADY[given]
+    errors = velocity_errors(slow, STEADY, 8, "red", HUES)
+    assert errors[side] == pytest.approx(1, abs=0.1)
+    assert errors[1 - side] == pytest.approx(0.25, abs=0.05)  # the step across the seam alone
 
 
 def test_a_cut_shows_in_value_and_motion() -> None:
@@ -73,7 +90,8 @@ def test_a_turn_of_a_moving_object_is_steady_flow_and_a_jump_is_not() -> None:
 
 
 def test_an_object_that_is_not_seen_has_no_velocity() -> None:
-    assert np.isnan(velocity_error(STEADY, 8, "blue", HUES))
+    assert np.isnan(velocity_step(STEADY, 8, "blue", HUES))
+    assert np.isnan(velocity_errors(STEADY, STEADY, 8, "blue", HUES)).all()
     assert np.isnan(centroids(STEADY, "blue", HUES)).all()
 
 

@@ -1,0 +1,115 @@
+"""Sizes and lengths that the starter never trained on, or seldom, against those of its training clips."""
+
+import numpy as np
+
+from data.normalize import nearest_shape
+from data.workspace import Workspace
+from data.worlds.captions import Attributes
+from flows.bench import Measurement
+from flows.bench_exam import Exam, open_exam
+from flows.bench_rows import percent
+from flows.starter_run import starter_run
+from model.pixels import covering, to_frames, to_video
+from model.shapes import VideoShape
+from model.tasks import Image
+from training.clips import clips_in_order, is_held_out, kept_rows
+from training.judge import VALIDATION_FRACTION, Drawn, through_autoencoder, wilson_interval
+from training.truth import truth_of_clips
+
+SIZES = ("64x64x16", "96x96x16", "128x128x16", "160x160x16", "144x80x16", "80x144x16", "112x112x8")
+LENGTHS = ("160x96x32", "112x112x64", "112x112x128")
+LOOKS = ("colour", "shape", "size", "floor", "count")
+"""What a picture can show."""
+ENDED = "112x112x64"
+FIRST, LAST = slice(16), slice(-16, None)
+NUM_PROMPTS, NUM_LASTING = 48, 32
+NEAR = 0.1
+GOAL = "at most 10 points below"
+
+
+def sizes() -> dict[str, Measurement]:
+    """All attributes right together, at other sizes and lengths, against those of the training clips."""
+    place = starter_run()
+    exam = open_exam(place, NUM_PROMPTS)
+    lasting = open_exam(place, NUM_LASTING, can_last)
+    return frame_sizes(exam, held_out_clips(place)) | picture(exam) | lengths(lasting) | any_motion(exam)
+
+
+def frame_sizes(exam: Exam, unseen: Drawn) -> dict[str, Measurement]:
+    """Videos of other sizes.
+
+    Most were never trained; those that were, on clips scaled or cut to them, are said to be. Beside each: what the
+    judge finds in real clips of that size through the autoencoder, which nothing drawn can pass.
+    """
+    buckets = [VideoShape.parse(name) for name in exam.pipeline.facts.trained_buckets]
+    trained = float(np.mean([exam.share_right(exam.drawn(shape)) for shape in buckets]))
+    rows = {}
+    for name in SIZES:
+        share = exam.share_right(exam.drawn(VideoShape.parse(name)))
+        low, high = (100 * end for end in wilson_interval(share, len(exam.prompts)))
+        seen = name in exam.pipeline.facts.also_trained
+        known = "trained too, on scaled or cut clips" if seen else "never trained"
+        what = f"all attributes right at {name}, {known}, {len(exam.prompts)} prompts ({low:.0f} to {high:.0f})"
+        what += ceiling_words(exam, VideoShape.parse(name), unseen)
+        rows[name] = percent(what, share, trained, "trained sizes", GOAL, holds=share >= trained - NEAR)
+    return rows
+
+
+def held_out_clips(place: Workspace) -> Drawn:
+    """The real clips that the probe was not fitted to."""
+    rows = [row for row in kept_rows(place) if is_held_out(row["clip_id"], VALIDATION_FRACTION)]
+    truth = truth_of_clips(place, rows)
+    known = [row for row in rows if row["clip_id"] in truth]
+    return Drawn(clips_in_order(place, known), [truth[row["clip_id"]] for row in known])
+
+
+def ceiling_words(exam: Exam, shape: VideoShape, unseen: Drawn) -> str:
+    """What the probe finds right of real clips of nearest aspect at this shape; nothing where none is as long."""
+    shapes = [VideoShape(*clip.shape[:3]) for clip in unseen.videos]
+    nearest = nearest_shape(shape.width, shape.height, sorted(set(shapes)))
+    places = [place for place, own in enumerate(shapes) if own == nearest]
+    if nearest.num_frames < shape.num_frames:
+        return ""
+    clips = [unseen.videos[place][: shape.num_frames] for place in places]
+    real = to_frames(covering(to_video(clips), shape.height, shape.width))
+    seen = Drawn(through_autoencoder(exam.pipeline, real), [unseen.asked[place] for place in places])
+    return f"; of {len(real)} real clips: {100 * exam.share_of(seen):.0f} %"
+
+
+def picture(exam: Exam) -> dict[str, Measurement]:
+    """What a picture shows, against what a video of the same prompt does."""
+    shape = VideoShape.parse("112x112x16")
+    still = [
+        np.repeat(exam.made(Image(prompt, shape.height, shape.width), place), shape.num_frames, axis=0)
+        for place, prompt in enumerate(exam.prompts)
+    ]
+    share, usual = (exam.share_right(videos, LOOKS) for videos in (still, exam.drawn(shape)))
+    what = f"{', '.join(LOOKS)} right in a picture of 112x112, {len(exam.prompts)} prompts"
+    return {"112x112x1": percent(what, share, usual, "16 frames", GOAL, holds=share >= usual - NEAR)}
+
+
+def lengths(exam: Exam) -> dict[str, Measurement]:
+    """All attributes right in the last two seconds of longer videos, against the first two of the same size."""
+    rows = {}
+    for name in LENGTHS:
+        shape = VideoShape.parse(name)
+        videos = exam.drawn(shape)
+        share, usual = (exam.share_right([video[span] for video in videos]) for span in (LAST, FIRST))
+        low, high = (100 * end for end in wilson_interval(share, len(videos)))
+        what = f"all attributes right in the last 16 frames of {name}, {len(videos)} prompts ({low:.0f} to {high:.0f})"
+        what += " of what can go on for so long: jumps before a still camera"
+        rows[name] = percent(what, share, usual, "its first 16 frames", GOAL, holds=share >= usual - NEAR)
+    return rows
+
+
+def any_motion(exam: Exam) -> dict[str, Measurement]:
+    """What the last two seconds of a long video still show where what is asked for comes to an end before."""
+    videos = exam.drawn(VideoShape.parse(ENDED))
+    last, first = (exam.share_right([video[span] for video in videos], LOOKS) for span in (LAST, FIRST))
+    what = f"{', '.join(LOOKS)} right in the last 16 frames of {ENDED}, {len(videos)} prompts, whatever they ask for"
+    return {f"{ENDED}-any": percent(what, last, first, "its first 16 frames", "none", holds=True)}
+
+
+def can_last(shown: Attributes) -> bool:
+    """Whether it can go on and on: what slides leaves the picture, what falls lies still, a zoom or pan has an end."""
+    return shown.motion == "jumps" and shown.camera == "stays still"
