@@ -53,13 +53,16 @@ class SamplingOptions(Config):
 UNSAID = SamplingOptions()
 """The model's own way."""
 
+BESIDE_GIVEN = SamplingOptions(moves_patches=False)
+"""Where frames go on from given ones: cut elsewhere, what is made steps away from them."""
+
 PLAIN = SamplingOptions(moves_patches=False, polish=())
-"""Where the given frames lie on both sides of what is made, or around it: averaged, that steps away from them."""
+"""Where given frames lie on both sides of what is made, or around it: averaged too, that steps away from them."""
 
 CONTINUED_GUIDANCE_SCALE = 1.0
 CONTINUED = SamplingOptions(guidance_scale=CONTINUED_GUIDANCE_SCALE, history_scale=1.5, moves_patches=False)
 """Where frames go on from given moving ones (decisions 0017 and 0027).
 
 These show already what the prompt would, and to push each made frame further only moves it off them; led by what is
-given, and with patches cut alike, it keeps its pace.
+given, it keeps its pace.
 """

@@ -11,10 +11,12 @@ import cv2
 import numpy as np
 
 FADE_FRAMES, BORDER_PX = 8, 1.0
+MOVED = 24
+"""Levels by which a pixel or a neighbour differs from the frame at the seam when something else is to be seen there."""
 
 
 class Seam(NamedTuple):
-    """The given frame next to a seam, and the same frame as the decoder gives it; uint8 `H W C` both."""
+    """The given frame next to a seam, and the same one as the decoder gives it: uint8 `H W C`, or `N H W C` of many."""
 
     given: np.ndarray
     decoded: np.ndarray
@@ -24,16 +26,27 @@ class Seam(NamedTuple):
         """What the decoder lost there."""
         return self.given.astype(np.float32) - self.decoded
 
+    def carried(self, made: np.ndarray, share: np.ndarray) -> np.ndarray:
+        """Made frames, uint8 `N H W C`, with a share of the loss, `N 1 1 1`, where they show what the seam shows.
+
+        Carried on to where something has left, its edges would stay behind as a ghost.
+        """
+        mended = made + share * self._stillness(made) * self.loss
+        return mended.round().clip(0, 255).astype(np.uint8)
+
+    def _stillness(self, made: np.ndarray) -> np.ndarray:
+        difference = np.abs(made.astype(np.float32) - self.decoded).max(axis=-1)
+        around = np.stack([cv2.dilate(frame, np.ones((3, 3), np.uint8)) for frame in difference])
+        return np.maximum(0, 1 - around / MOVED)[..., None]
+
 
 def met(made: np.ndarray, *, before: Seam | None = None, after: Seam | None = None) -> np.ndarray:
     """Made frames, uint8 `T H W C`, that leave from the frame before them and arrive at the one after."""
     fading = share_of_loss(np.arange(1, len(made) + 1))[:, None, None, None]
-    mended = made.astype(np.float32)
-    if before is not None:
-        mended += fading * before.loss
-    if after is not None:
-        mended += fading[::-1] * after.loss
-    return mended.round().clip(0, 255).astype(np.uint8)
+    for seam, share in ((before, fading), (after, fading[::-1])):
+        if seam is not None and len(made):
+            made = seam.carried(made, share)
+    return made
 
 
 def met_around(made: np.ndarray, given: np.ndarray, is_made: np.ndarray) -> np.ndarray:
@@ -74,7 +87,7 @@ class Pinned:
 
     def __init__(self, pictures: Mapping[int, np.ndarray | None]) -> None:
         self._pictures = pictures
-        self._loss: np.ndarray | None = None
+        self._seam: Seam | None = None
         self._since = 0
         self.num_put = 0
 
@@ -89,9 +102,7 @@ class Pinned:
         """The next frame of all videos, `B H W C`."""
         if self.num_put in self._pictures:
             picture, self._since = self._pictures[self.num_put], 0
-            self._loss = None if picture is None else Seam(picture, made).loss
+            self._seam = None if picture is None else Seam(picture, made.copy())  # it is about to be put over
         share = share_of_loss(np.array(self._since))
         self.num_put, self._since = self.num_put + 1, self._since + 1
-        if self._loss is None or not share:
-            return made
-        return (made + share * self._loss).round().clip(0, 255).astype(np.uint8)
+        return made if self._seam is None or not share else self._seam.carried(made, share)

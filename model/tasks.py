@@ -17,7 +17,7 @@ from model.expander import AsItIs, Expander, read, told
 from model.pixels import cells_of
 from model.plan import Model, Piece, Plan, Question, Script, TaskRun, Video, whole_plan
 from model.sampling import Start
-from model.sampling_options import CONTINUED, PLAIN, UNSAID
+from model.sampling_options import BESIDE_GIVEN, CONTINUED, PLAIN
 from model.seams import Pinned, Seam, begun_where_calmest, met, met_around
 from model.shapes import LatentShape, VideoShape
 from model.storyboard import Card, Storyboard
@@ -114,7 +114,7 @@ class Extend:
         num_frames = history.shape[2] - (-self.num_frames // GROUP)
         windows = Windows(LatentShape(num_frames, *history.shape[3:]), model.window)
         # guided, frames step away from the given ones; but a picture held still says nothing of what is to move
-        usual = CONTINUED if has_seam and len(self.video) >= GROUP else UNSAID
+        usual = CONTINUED if has_seam and len(self.video) >= GROUP else BESIDE_GIVEN
         script = Script.of((yield from told(self.expander, self.prompt, history)), num_frames)
         return Rolling(windows, script, history=history, direction=self.direction, usual=usual)
 

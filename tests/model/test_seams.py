@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.seams import FADE_FRAMES, Seam, begun_where_calmest, met, met_around
+from model.seams import FADE_FRAMES, Pinned, Seam, begun_where_calmest, met, met_around
 
 LOSS = 9
 
@@ -22,11 +22,30 @@ def test_a_still_scene_leaves_and_arrives_without_a_step(num_frames):
         assert np.array_equal(made[FADE_FRAMES:], decoded[FADE_FRAMES:])
 
 
+@pytest.mark.parametrize("cut", [1, 3, 6])
+def test_pinned_pictures_are_met_as_given_ones_are_however_the_frames_come(cut: int) -> None:
+    given, decoded = still(1, 100)[0], still(6, 100 - LOSS)
+    pinned = Pinned({1: given})
+    made = np.concatenate([pinned.put([part])[0] for part in (decoded[:cut], decoded[cut:]) if len(part)])
+    assert np.array_equal(made[0], decoded[0])
+    assert np.array_equal(made[1], given)
+    assert np.array_equal(made[2:], met(decoded[2:], before=Seam(given, decoded[1])))
+    assert made[2].min() > decoded[2].max()
+
+
 def test_nothing_wraps_around_at_black_and_white():
-    made = met(still(2, 250), before=Seam(still(1, 90)[0], still(1, 10)[0]))
+    made = met(still(2, 250), before=Seam(still(1, 255)[0], still(1, 245)[0]))
     assert made.max() == 255
-    made = met(still(2, 5), after=Seam(still(1, 10)[0], still(1, 90)[0]))
+    made = met(still(2, 5), after=Seam(still(1, 0)[0], still(1, 10)[0]))
     assert made.min() == 0
+
+
+def test_nothing_is_left_of_the_loss_where_what_was_there_has_gone():
+    given, decoded, made = still(1, 100)[0], still(1, 100)[0], still(3, 100)
+    given[1, 1], decoded[1, 1] = 210, 200  # something small, of which the decoder loses 10
+    assert (met(made, before=Seam(given, decoded)) == 100).all()
+    made[:, 1, 1] = 200
+    assert (met(made, before=Seam(given, decoded))[:, 1, 1] > 204).all()
 
 
 def test_without_a_seam_frames_stay_as_they_are():

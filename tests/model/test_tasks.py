@@ -12,7 +12,7 @@ from model.facts import PipelineFacts
 from model.pipeline import SkyloomPipeline
 from model.plan import Plan, Task
 from model.runner import finish
-from model.sampling_options import CONTINUED, PLAIN, UNSAID, SamplingOptions
+from model.sampling_options import BESIDE_GIVEN, CONTINUED, PLAIN, UNSAID, SamplingOptions
 from model.shapes import VideoShape
 from model.storyboard import Card, Storyboard
 from model.tasks import Animate, Blend, Edit, Extend, Feature, Generate, Image, Inpaint, Join, Loop
@@ -236,8 +236,8 @@ def test_the_video_is_asked_what_an_edit_s_source_prompt_leaves_open(pipeline: S
     [
         (Extend(_clip(8), "p", 8), CONTINUED),
         (Extend(_clip(8), "p", 8, "backward"), CONTINUED),
-        (Feature(_clip(8), "p", 8), UNSAID),
-        (Animate(_clip(1)[0], "p", 9), UNSAID),
+        (Feature(_clip(8), "p", 8), BESIDE_GIVEN),
+        (Animate(_clip(1)[0], "p", 9), BESIDE_GIVEN),
         (Join(_clip(8), _clip(8), "p", 8), CONTINUED.or_else(PLAIN)),
         (Blend(_clip(16), _clip(16), ("p", "q")), PLAIN),
         (Inpaint(_clip(8), np.ones((8, 32, 32), bool), "p"), PLAIN),
