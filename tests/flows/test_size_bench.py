@@ -5,7 +5,7 @@ import pytest
 
 from data.worlds.captions import Attributes, heldout_prompts, num_held_out
 from flows.bench_exam import Exam
-from flows.size_bench import LENGTHS, NUM_LASTING, can_last, ceiling_words, lengths
+from flows.size_bench import LENGTHS, NUM_LASTING, can_last, lengths, share_of_real
 from model.shapes import VideoShape
 from training.judge import Drawn
 
@@ -17,13 +17,16 @@ def unseen() -> Drawn:
     return Drawn(wide + square, [{"colour": "red", "shape": "ball"}] * 5)
 
 
-def test_the_judge_is_held_to_real_clips_of_nearest_aspect(exam: Exam) -> None:
-    assert ceiling_words(exam, VideoShape(8, 64, 64), unseen()).startswith("; of 3 real clips: ")
-    assert ceiling_words(exam, VideoShape(4, 24, 48), unseen()).startswith("; of 2 real clips: ")
+def test_the_judge_is_held_to_real_clips_of_nearest_aspect(exam: Exam, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+    monkeypatch.setattr(Exam, "share_of", lambda _, drawn: seen.extend(each.shape for each in drawn.videos) or 1.0)
+    assert share_of_real(exam, VideoShape(8, 64, 64), unseen()) == 1
+    assert share_of_real(exam, VideoShape(4, 24, 48), unseen()) == 1
+    assert seen == [(8, 64, 64, 3)] * 3 + [(4, 24, 48, 3)] * 2
 
 
 def test_nothing_is_said_where_no_real_clip_is_as_long(exam: Exam) -> None:
-    assert ceiling_words(exam, VideoShape(16, 32, 32), unseen()) == ""
+    assert share_of_real(exam, VideoShape(16, 32, 32), unseen()) is None
 
 
 @pytest.mark.parametrize("num_frames", [8, 16])
