@@ -80,12 +80,11 @@ class Rolling:
         if self._seen is not None:
             given |= dict(enumerate(self._seen.split(1, dim=2), start=first if is_forward else first + num_new))
         # what later windows see was made: averaged at every one of them, a scene fades (decision 0027)
-        is_own = not self._index and self._known.keys().isdisjoint(span)
         return Plan(
             grid=total._replace(num_frames=len(span)),
             script=self._script.part(span.start, span.stop),
             start=given_start(span, given),
-            usual=self._usual if is_own else self._usual.or_else(PLAIN),
+            usual=self._usual.or_else(PLAIN) if self._index else self._usual,
             index=self._index,
             num_plans=self._num_plans,
         )

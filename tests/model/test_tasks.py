@@ -252,15 +252,24 @@ def test_given_frames_lead_what_goes_on_from_them(
     assert plan.usual == usual
 
 
-@pytest.mark.parametrize(("begin", "usual"), [(8, [PLAIN] * 3), (16, [UNSAID, PLAIN, PLAIN])])
-def test_windows_that_see_what_was_given_or_made_are_plain(
-    pipeline: SkyloomPipeline, begin: int, usual: list[SamplingOptions]
+@pytest.mark.parametrize(
+    ("task", "usual"),
+    [
+        (Storyboard((Card("p", 8), Card("q", 8, _clip(8)), Card("r", 16)), 32, 32), [PLAIN] * 3),
+        (Generate("p", VideoShape(24, 32, 32)), [PLAIN] * 2),
+        (Generate("p", VideoShape(16, 32, 32)), [UNSAID]),
+        (Animate(_clip(1)[0], "p", 24), [BESIDE_GIVEN, PLAIN, PLAIN]),
+        (Extend(_clip(8), "p", 24), [CONTINUED] + 2 * [CONTINUED.or_else(PLAIN)]),
+    ],
+)
+def test_windows_that_follow_each_other_look_alike(
+    pipeline: SkyloomPipeline, task: Task, usual: list[SamplingOptions]
 ) -> None:
     plans: list[Plan] = []
     sampled = pipeline._sampled
     pipeline._sampled = lambda plan, *rest: plans.append(plan) or sampled(plan, *rest)  # pyright: ignore
-    _made(pipeline, Storyboard((Card("p", begin), Card("q", 8, _clip(8)), Card("r", 24 - begin)), 32, 32))
-    assert [plan.usual for plan in plans] == usual  # windows of 16 frames that see 8: 0-16, 8-24, 16-32
+    _made(pipeline, task)
+    assert [plan.usual for plan in plans] == usual
 
 
 def test_options_that_are_named_go_before_what_is_usual() -> None:
