@@ -57,7 +57,10 @@ BESIDE_GIVEN = SamplingOptions(moves_patches=False)
 """Where frames go on from given ones: cut elsewhere, what is made steps away from them."""
 
 PLAIN = SamplingOptions(moves_patches=False, polish=())
-"""Where given frames lie on both sides of what is made, or around it: averaged too, that steps away from them."""
+"""Where frames are given on both sides or around, or window follows window (decisions 0026 and 0027).
+
+Averaged too, what is made steps away from given frames, and fades from window to window.
+"""
 
 CONTINUED_GUIDANCE_SCALE = 1.0
 CONTINUED = SamplingOptions(guidance_scale=CONTINUED_GUIDANCE_SCALE, history_scale=1.5, moves_patches=False)

@@ -331,14 +331,14 @@ def test_each_scene_of_a_storyboard_follows_its_own_text(pipeline: SkyloomPipeli
     assert not np.array_equal(one[16:], other[16:])
 
 
-def test_a_scene_begins_with_its_picture(pipeline: SkyloomPipeline) -> None:
+def test_a_scene_begins_with_its_picture(pipeline: SkyloomPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    # an untrained decoder shows noise, of which nothing would be still
+    monkeypatch.setattr("model.seams.MOVED", 1e9)
     picture = _clip(1)
     video = _made(pipeline, Storyboard((Card("one", 8), Card("two", 8, picture)), SIDE, SIDE))
     other = _made(pipeline, Storyboard((Card("one", 8), Card("two", 8)), SIDE, SIDE))
     distance, without = (np.abs(v[8:12].astype(float) - picture).mean() for v in (video, other))
-    assert distance < 0.8 * without, (
-        "an untrained decoder hardly shows what it is given, and only what is still is carried"
-    )
+    assert distance < without / 2
     assert np.array_equal(video[8], picture[0])
     assert len(video) == 16
 
