@@ -77,10 +77,11 @@ class Canary:
     def _listen(self) -> None:
         while True:
             try:
-                self._socket.accept()[0].close()
+                visitor = self._socket.accept()[0]
             except OSError:
                 return
-            self.visits += 1
+            self.visits += 1  # before the visitor is told: who came reads the count as soon as the line is shut
+            visitor.close()
 
     def close(self) -> None:
         self._socket.close()
