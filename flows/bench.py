@@ -33,6 +33,7 @@ BENCHMARKS: dict[str, str] = {
     "rolling": "flows.rolling_bench:rolling",
     "serving-tax": "flows.tax_bench:tax",
     "starter": "flows.starter_bench:starter",
+    "starter-lengths": "flows.length_bench:longer",
     "starter-sizes": "flows.size_bench:sizes",
     "starter-steps": "flows.starter_bench:steps",
     "streaming": "flows.streaming_bench:streaming",

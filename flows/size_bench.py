@@ -1,10 +1,9 @@
-"""Sizes and lengths that the starter never trained on, or seldom, against those of its training clips."""
+"""Sizes that the starter never trained on, or seldom, against those of its training clips."""
 
 import numpy as np
 
 from data.normalize import nearest_shape
 from data.workspace import Workspace
-from data.worlds.captions import Attributes
 from flows.bench import Measurement
 from flows.bench_exam import Exam, open_exam
 from flows.bench_rows import percent
@@ -17,23 +16,20 @@ from training.judge import VALIDATION_FRACTION, Drawn, through_autoencoder, wils
 from training.truth import truth_of_clips
 
 SIZES = ("64x64x16", "96x96x16", "128x128x16", "160x160x16", "144x80x16", "80x144x16")
-LENGTHS = ("160x96x32", "112x112x64", "112x112x128")
 LOOKS = ("colour", "shape", "size", "floor", "count")
 """What a picture can show, or a second."""
-SECOND, ENDED = "112x112x8", "112x112x64"
-FIRST, LAST = slice(16), slice(-16, None)
-NUM_PROMPTS, NUM_LASTING = 48, 32
+SECOND = "112x112x8"
+NUM_PROMPTS = 48
 NEAR = 0.1
 GOAL = "at most 10 points below"
 
 
 def sizes() -> dict[str, Measurement]:
-    """All attributes right together, at other sizes and lengths, against those of the training clips."""
+    """All attributes right together, at other sizes, against those of the training clips; what a second shows."""
     place = starter_run()
     exam = open_exam(place, NUM_PROMPTS)
     unseen = held_out_clips(place)
-    lasting = open_exam(place, NUM_LASTING, can_last)
-    return frame_sizes(exam, unseen) | short(exam, unseen) | lengths(lasting) | any_motion(exam)
+    return frame_sizes(exam, unseen) | short(exam, unseen)
 
 
 def frame_sizes(exam: Exam, unseen: Drawn) -> dict[str, Measurement]:
@@ -97,30 +93,3 @@ def short(exam: Exam, unseen: Drawn) -> dict[str, Measurement]:
     real = share_of_real(exam, second, unseen)
     rows[f"{SECOND}-all"] = percent(what, exam.share_right(seconds), real, "real clips", "none", holds=True)
     return rows
-
-
-def lengths(exam: Exam) -> dict[str, Measurement]:
-    """All attributes right in the last two seconds of longer videos, against the first two of the same size."""
-    rows = {}
-    for name in LENGTHS:
-        shape = VideoShape.parse(name)
-        videos = exam.drawn(shape)
-        share, usual = (exam.share_right([video[span] for video in videos]) for span in (LAST, FIRST))
-        low, high = (100 * end for end in wilson_interval(share, len(videos)))
-        what = f"all attributes right in the last 16 frames of {name}, {len(videos)} prompts ({low:.0f} to {high:.0f})"
-        what += " of what can go on for so long: jumps before a still camera"
-        rows[name] = percent(what, share, usual, "its first 16 frames", GOAL, holds=share >= usual - NEAR)
-    return rows
-
-
-def any_motion(exam: Exam) -> dict[str, Measurement]:
-    """What the last two seconds of a long video still show where what is asked for comes to an end before."""
-    videos = exam.drawn(VideoShape.parse(ENDED))
-    last, first = (exam.share_right([video[span] for video in videos], LOOKS) for span in (LAST, FIRST))
-    what = f"{', '.join(LOOKS)} right in the last 16 frames of {ENDED}, {len(videos)} prompts, whatever they ask for"
-    return {f"{ENDED}-any": percent(what, last, first, "its first 16 frames", "none", holds=True)}
-
-
-def can_last(shown: Attributes) -> bool:
-    """Whether it can go on and on: what slides leaves the picture, what falls lies still, a zoom or pan has an end."""
-    return shown.motion == "jumps" and shown.camera == "stays still"

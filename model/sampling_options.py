@@ -57,10 +57,7 @@ BESIDE_GIVEN = SamplingOptions(moves_patches=False)
 """Where frames go on from given ones: cut elsewhere, what is made steps away from them."""
 
 PLAIN = SamplingOptions(moves_patches=False, polish=())
-"""Where frames are given on both sides or around, or window follows window (decisions 0026 and 0027).
-
-Averaged too, what is made steps away from given frames, and fades from window to window.
-"""
+"""Where frames are given on both sides or around: averaged too, what is made steps away from them (decision 0026)."""
 
 CONTINUED_GUIDANCE_SCALE = 1.0
 CONTINUED = SamplingOptions(guidance_scale=CONTINUED_GUIDANCE_SCALE, history_scale=1.5, moves_patches=False)

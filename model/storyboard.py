@@ -7,7 +7,6 @@ import numpy as np
 
 from model.errors import ConfigError
 from model.plan import Model, Script, TaskRun, Video
-from model.sampling_options import PLAIN
 from model.seams import Pinned
 from model.shapes import VideoShape
 from model.task_checks import check_clip, check_groups
@@ -50,8 +49,7 @@ class Storyboard:
         }
         grid = model.grid(VideoShape(len(frames) * GROUP, self.height, self.width))
         pinned = Pinned(self._pictures([GROUP * begin for begin in begins]))
-        # polished, the first window would look other than those after it, which are not (decision 0027)
-        rolling = Rolling(Windows(grid, model.window), script, known=known, usual=PLAIN)
+        rolling = Rolling(Windows(grid, model.window), script, known=known)
         yield from rolled(model, rolling, pinned.put)
 
     def _pictures(self, begins: Sequence[int]) -> dict[int, np.ndarray | None]:

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.memory import SceneMemory
 from model.plan import Model, Piece, Plan, Script, TaskRun, Video
 from model.sampling import Start
-from model.sampling_options import PLAIN, UNSAID, SamplingOptions
+from model.sampling_options import BESIDE_GIVEN, UNSAID, SamplingOptions
 from model.shapes import Compression, LatentShape
 
 GROUP = Compression().time
@@ -63,6 +64,7 @@ class Rolling:
         self._windows, self._script, self._direction = windows, script, direction
         self._seen, self._known, self._usual = history, known or {}, usual
         self.num_there = 0 if history is None else history.shape[2]
+        self._memory = SceneMemory(windows.size)
         self._index, self._num_plans = 0, windows.num_plans(self.num_there)
 
     @property
@@ -79,12 +81,11 @@ class Rolling:
         given = dict(self._known)
         if self._seen is not None:
             given |= dict(enumerate(self._seen.split(1, dim=2), start=first if is_forward else first + num_new))
-        # what later windows see was made: averaged at every one of them, a scene fades (decision 0027)
         return Plan(
             grid=total._replace(num_frames=len(span)),
             script=self._script.part(span.start, span.stop),
             start=given_start(span, given),
-            usual=self._usual.or_else(PLAIN) if self._index else self._usual,
+            usual=self._usual if self._seen is None else self._usual.or_else(BESIDE_GIVEN),
             index=self._index,
             num_plans=self._num_plans,
         )
@@ -93,7 +94,7 @@ class Rolling:
         """What the window made of `plan` adds to the video; the first one brings the history along."""
         num_seen, num_new = self._sizes
         is_forward, overlap = self._direction == "forward", self._windows.overlap
-        new = made[:, :, num_seen:] if is_forward else made[:, :, :num_new]
+        new = self._recalled(made[:, :, num_seen:] if is_forward else made[:, :, :num_new])
         there = new
         if self._seen is not None:
             seen = self._seen.expand(len(made), -1, -1, -1, -1)
@@ -102,6 +103,17 @@ class Rolling:
         self._seen = there[:, :, -overlap:] if is_forward else there[:, :, :overlap]
         self._index, self.num_there = self._index + 1, self.num_there + num_new
         return added
+
+    def _recalled(self, new: Tensor) -> Tensor:
+        """The latents that a window made, as their scenes showed at first what they show again."""
+        num_new, is_forward = new.shape[2], self._direction == "forward"
+        first = self.num_there if is_forward else self._windows.total.num_frames - self.num_there - num_new
+        frames = list(enumerate(new.split(1, dim=2), start=first))
+        recalled = {
+            place: self._memory.recall(frame, self._script.prompt_of_frame[place], is_given=place in self._known)
+            for place, frame in (frames if is_forward else reversed(frames))
+        }
+        return torch.cat([recalled[place] for place, _ in frames], dim=2)
 
     @property
     def _sizes(self) -> tuple[int, int]:

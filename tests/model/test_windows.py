@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from model import memory
 from model.facts import PipelineFacts
 from model.pipeline import SkyloomPipeline
 from model.plan import Decoder, Piece, Plan, Script, Task, Video
@@ -66,7 +67,7 @@ def clip(num_frames: int, seed: int = 0) -> np.ndarray:
 
 
 def held_whole(pipeline: SkyloomPipeline, prompt: str, num_groups: int, seeds: list[int]) -> list[Video]:
-    """A video longer than the window, made the plain way: all latents are held, and decoded at the end."""
+    """A video longer than the window, made the plain way: all latents are held, drawn to the first, and decoded."""
     window, latents, index = pipeline.window, torch.empty(0), 0
     while index == 0 or latents.shape[2] < num_groups:
         num_seen = 0 if index == 0 else window // 2
@@ -80,20 +81,35 @@ def held_whole(pipeline: SkyloomPipeline, prompt: str, num_groups: int, seeds: l
         grid = pipeline.grid(VideoShape(GROUP * (num_seen + num_new), SIDE, SIDE))
         plan = Plan(grid=grid, script=Script.of(prompt, grid.num_frames), start=start, index=index, num_plans=99)
         made = finish(pipeline._sampled(plan, seeds, OPTIONS))
-        latents = made if index == 0 else torch.cat([latents, made[:, :, num_seen:]], dim=2)
+        if index:
+            new = made[:, :, num_seen:].split(1, dim=2)
+            made = torch.cat([memory.drawn_to(frame, latents[:, :, :window]) for frame in new], dim=2)
+        latents = torch.cat([latents, made], dim=2) if index else made
         index += 1
     return pipeline.decode(latents)
 
 
 @pytest.mark.parametrize("seeds", [[3], [1, 3]], ids=["alone", "in a batch"])
 @pytest.mark.parametrize("num_groups", [21, 33])
-def test_a_long_video_is_what_holding_all_of_it_gives(pipeline: Recorder, num_groups: int, seeds: list[int]) -> None:
+def test_a_long_video_is_what_holding_all_of_it_gives(
+    pipeline: Recorder, num_groups: int, seeds: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "STILL", float("inf"))  # what weights of random numbers make is never still,
+    monkeypatch.setattr(memory, "ALIKE", 3.0)  # and nowhere alike
     task = Generate("a red ball", VideoShape(GROUP * num_groups, SIDE, SIDE))
     pieces = pieces_of(pipeline, task, seeds)
     assert len(pieces) > 2
     whole = held_whole(pipeline, "a red ball", num_groups, seeds)
     for ours, theirs in zip(joined(pieces), whole, strict=True):
         assert np.array_equal(ours, theirs)
+    monkeypatch.setattr(memory, "STILL", 0.0)
+    (forgetful, *_) = finish(pipeline.run(task, seeds=seeds[:1], options=OPTIONS))
+    assert not np.array_equal(forgetful, whole[0])
+
+
+def test_a_long_video_is_the_same_in_pieces_and_at_once(pipeline: Recorder) -> None:
+    task, seeds = Generate("a red ball", VideoShape(GROUP * 33, SIDE, SIDE)), [1, 3]
+    pieces = pieces_of(pipeline, task, seeds)
     for ours, theirs in zip(joined(pieces), finish(pipeline.run(task, seeds=seeds, options=OPTIONS)), strict=True):
         assert np.array_equal(ours, theirs)
 
