@@ -30,13 +30,24 @@ class SceneMemory:
             self._first.append(frame)
             return frame
         first = torch.cat(self._first, dim=2)
-        return frame if is_given else torch.where(stands_still(first), drawn_to(frame, first), frame)
+        return frame if is_given else torch.where(of_samples(stands_still(first)), drawn_to(frame, first), frame)
+
+    def is_still(self, scene: int) -> Bool[Tensor, " b"] | None:
+        """Whether the camera stood still as the scene of that number began; None where that is not known yet."""
+        return stands_still(torch.cat(self._first, dim=2)) if scene == self._scene and len(self._first) > 1 else None
 
 
-def stands_still(frames: Float[Tensor, "b c t h w"]) -> Bool[Tensor, "b 1 1 1 1"]:
+def stands_still(frames: Float[Tensor, "b c t h w"]) -> Bool[Tensor, " b"]:
     """Whether the camera does, by most cells: held to how it began, a pan would come to a halt."""
+    if frames.shape[2] < 2:
+        return torch.ones(len(frames), dtype=torch.bool, device=frames.device)
     steps = distance(frames[:, :, 1:], frames[:, :, :-1]).flatten(1)
-    return (steps.median(dim=1).values < STILL)[:, None, None, None, None]
+    return steps.median(dim=1).values < STILL
+
+
+def of_samples(each: Bool[Tensor, " b"]) -> Bool[Tensor, "b 1 1 1 1"]:
+    """What is said of each sample, for all of its latents."""
+    return each[:, None, None, None, None]
 
 
 def distance(one: Float[Tensor, "b c t h w"], other: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 1 t h w"]:
@@ -46,7 +57,7 @@ def distance(one: Float[Tensor, "b c t h w"], other: Float[Tensor, "b c t h w"])
 
 def drawn_to(frame: Float[Tensor, "b c 1 h w"], shown: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c 1 h w"]:
     """Each cell of a frame drawn to the one most like it of those shown there: the more, the more alike they are."""
-    alike = (1 - distance(shown, frame) / ALIKE).clamp_min(0)
+    alike = (1 - distance(shown, frame.expand_as(shown)) / ALIKE).clamp_min(0)
     most, place = alike.max(dim=2, keepdim=True)
     nearest = shown.gather(2, place.expand(-1, shown.shape[1], -1, -1, -1))
     return torch.lerp(frame, nearest, most)

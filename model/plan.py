@@ -1,6 +1,6 @@
 """What a task asks of the sampler and needs of a model, and the texts that the frames of a video follow."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -46,6 +46,8 @@ class Plan:
     """What the start's latents show, when they are to be changed into what the script says (FlowEdit)."""
     usual: SamplingOptions = UNSAID
     """How it is sampled where nobody says; what this leaves open too is the model's own way."""
+    polishes: Callable[[Tensor], Tensor] | None = None
+    """Which samples are polished, bool `B`, by what was sampled of all, latents `B C T H W`; None is every one."""
     index: int = 0
     num_plans: int = 1
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from model.errors import ConfigError
 from model.flow_edit import EditTexts, flow_edit, shared_words
 from model.guidance import ClassifierFreeGuidance, Guidance, HistoryGuidance, ZeroStarGuidance
+from model.memory import of_samples
 from model.misfit import misfit
 from model.plan import Decoder, Piece, Plan, Question, Script, Task, Video
 from model.polish import Round, polish
@@ -151,7 +152,10 @@ class TaskRunner:
         else:
             options = options.or_else(plan.usual)
             velocity = self.velocity([plan.script] * len(seeds), options.negative_prompt)
-            sampler = self.drawn(velocity, plan.grid, own_seeds, options, start=plan.start, is_ring=plan.is_ring)
+            sampler = self.drawn(
+                velocity, plan.grid, own_seeds, options,
+                start=plan.start, is_ring=plan.is_ring, polishes=plan.polishes,
+            )  # fmt: skip
 
         def among_all(done: SamplingProgress) -> SamplingProgress:
             return SamplingProgress(plan.index * done.num_steps + done.step, plan.num_plans * done.num_steps)
@@ -184,8 +188,12 @@ class TaskRunner:
         *,
         start: Start | None = None,
         is_ring: bool = False,
+        polishes: Callable[[Tensor], Tensor] | None = None,
     ) -> Generator[SamplingProgress, None, Tensor]:
-        """Latents sampled and polished, unless their frames are small; both parts' steps count as one row."""
+        """Latents sampled and polished, unless their frames are small; both parts' steps count as one row.
+
+        With `polishes` only the samples that it names are.
+        """
         if grid.height * grid.width < self.defaults.polished_cells:
             options = options.or_else(PLAIN)
         sigmas, rounds = self.sigmas(options), self.rounds(options)
@@ -198,9 +206,14 @@ class TaskRunner:
         guided = GuidedVelocity(velocity, guidances, self.patch_size if moves else 1)
         sampler = sample(guided, next(noises), sigmas, start, solver=options.solver, shifts=turns)
         latents = yield from renumbered(sampler, lambda done: SamplingProgress(done.step, num_steps))
+        is_polished = polishes(latents) if polishes is not None and rounds else None
+        if is_polished is not None and not is_polished.any():
+            yield SamplingProgress(num_steps, num_steps)
+            return latents
         later = None if turns is None else turns[num_sampled:]
         polisher = polish(velocity, latents, noises, rounds, start, patch_size=self.patch_size, turns=later)
-        return (yield from renumbered(polisher, lambda done: SamplingProgress(num_sampled + done.step, num_steps)))
+        polished = yield from renumbered(polisher, lambda done: SamplingProgress(num_sampled + done.step, num_steps))
+        return polished if is_polished is None else torch.where(of_samples(is_polished), polished, latents)
 
     def sigmas(self, options: SamplingOptions) -> list[float]:
         """The noise levels of a sampling."""

@@ -54,7 +54,7 @@ UNSAID = SamplingOptions()
 """The model's own way."""
 
 BESIDE_GIVEN = SamplingOptions(moves_patches=False)
-"""Where frames go on from given ones: cut elsewhere, what is made steps away from them."""
+"""Where frames go on from given ones, or window follows window: cut elsewhere, what is made steps away from them."""
 
 PLAIN = SamplingOptions(moves_patches=False, polish=())
 """Where frames are given on both sides or around: averaged too, what is made steps away from them (decision 0026)."""

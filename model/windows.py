@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.memory import SceneMemory
+from model.memory import SceneMemory, stands_still
 from model.plan import Model, Piece, Plan, Script, TaskRun, Video
 from model.sampling import Start
-from model.sampling_options import BESIDE_GIVEN, UNSAID, SamplingOptions
+from model.sampling_options import BESIDE_GIVEN, SamplingOptions
 from model.shapes import Compression, LatentShape
 
 GROUP = Compression().time
@@ -59,7 +59,7 @@ class Rolling:
         history: Tensor | None = None,
         direction: Direction = "forward",
         known: Mapping[int, Tensor] | None = None,
-        usual: SamplingOptions = UNSAID,
+        usual: SamplingOptions = BESIDE_GIVEN,
     ) -> None:
         self._windows, self._script, self._direction = windows, script, direction
         self._seen, self._known, self._usual = history, known or {}, usual
@@ -85,7 +85,8 @@ class Rolling:
             grid=total._replace(num_frames=len(span)),
             script=self._script.part(span.start, span.stop),
             start=given_start(span, given),
-            usual=self._usual if self._seen is None else self._usual.or_else(BESIDE_GIVEN),
+            usual=self._usual,
+            polishes=self._polishes(first + num_seen if is_forward else first),
             index=self._index,
             num_plans=self._num_plans,
         )
@@ -103,6 +104,17 @@ class Rolling:
         self._seen = there[:, :, -overlap:] if is_forward else there[:, :, :overlap]
         self._index, self.num_there = self._index + 1, self.num_there + num_new
         return added
+
+    def _polishes(self, place: int) -> Callable[[Tensor], Tensor] | None:
+        """Which samples to polish in the window that goes on with the frame at this place.
+
+        Where the camera moves, the memory holds nothing: averaged at every window, the scene would fade.
+        """
+        is_still = self._memory.is_still(self._script.prompt_of_frame[place])
+        if is_still is not None:
+            return lambda _: is_still
+        # the first window beside given frames is better polished, however the camera moves (decision 0027)
+        return stands_still if self._index or self._seen is None else None
 
     def _recalled(self, new: Tensor) -> Tensor:
         """The latents that a window made, as their scenes showed at first what they show again."""

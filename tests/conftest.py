@@ -36,6 +36,7 @@ SHAPED = (
     "diffusion",
     "guidance",
     "layers",
+    "memory",
     "pixels",
     "rope",
     "sampling",

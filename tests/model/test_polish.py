@@ -1,6 +1,7 @@
 """Polish: the mean of several predictions, from which what is given and known stays away, for every cut of patches."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 from model.facts import PipelineFacts
 from model.guidance import ClassifierFreeGuidance
 from model.pipeline import SkyloomPipeline
-from model.plan import Piece, Task
+from model.plan import Piece, Plan, Script, Task
 from model.polish import Round, polish
 from model.runner import finish
 from model.sampling import SamplingProgress, Start, noise_stream, seeded_noise
@@ -172,3 +173,28 @@ def test_a_ring_is_polished_as_a_ring(steady: SkyloomPipeline) -> None:
     alone, together = (finish(steady.run(task, seeds=seeds)) for seeds in ([5], [1, 5]))
     assert np.array_equal(alone[0], together[1])
     assert not np.array_equal(alone[0], finish(steady.run(task, seeds=[5], options=SamplingOptions(polish=())))[0])
+
+
+@pytest.mark.parametrize("is_polished", [[True, False], [False, False]])
+def test_of_a_batch_those_are_polished_that_a_plan_names(steady: SkyloomPipeline, is_polished: list[bool]) -> None:
+    grid = steady.grid(VideoShape(8, 32, 32))
+    plan = Plan(grid=grid, script=Script.of("x", grid.num_frames))
+
+    def drawn(plan: Plan, seeds: list[int], polish: bool) -> tuple[list[SamplingProgress], torch.Tensor]:
+        steps, options = [], SamplingOptions() if polish else SamplingOptions(polish=())
+        sampler = steady._sampled(plan, seeds, options)
+        while True:
+            try:
+                steps.append(next(sampler))
+            except StopIteration as stop:
+                return steps, stop.value
+
+    named = replace(plan, polishes=lambda latents: torch.tensor(is_polished)[: len(latents)])
+    steps, both = drawn(named, [1, 2], polish=True)
+    assert steps[-1].step == steps[-1].num_steps
+    for place, seed in enumerate((1, 2)):
+        (_, alone), (_, other) = (
+            drawn(plan, [seed], polish=way) for way in (is_polished[place], not is_polished[place])
+        )
+        assert torch.allclose(both[place], alone[0], atol=1e-4)
+        assert not torch.allclose(both[place], other[0], atol=1e-2)

@@ -13,7 +13,7 @@ from model.pipeline import SkyloomPipeline
 from model.plan import Decoder, Piece, Plan, Script, Task, Video
 from model.runner import finish
 from model.sampling import Start
-from model.sampling_options import SamplingOptions
+from model.sampling_options import PolishRound, SamplingOptions
 from model.seams import Seam, met
 from model.shapes import VideoShape
 from model.storyboard import Card, Storyboard
@@ -159,3 +159,36 @@ def test_a_call_gives_the_pieces_as_one() -> None:
     pieces = list(pipeline.pieces(task, seed=4, num_steps=2))
     assert len(pieces) > 1
     assert np.array_equal(np.concatenate(pieces), pipeline(task, seed=4, num_steps=2))
+
+
+@pytest.mark.parametrize(("limit", "is_polished"), [(float("inf"), True), (0.0, False)])
+def test_a_long_video_is_polished_from_end_to_end_or_nowhere(
+    limit: float, is_polished: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is: where the camera stands still, so that what later windows see is remembered and cannot fade."""
+    pipeline = recorder(16)
+    task = Generate("x", VideoShape(48, SIDE, SIDE))
+    polished, plain = (
+        OPTIONS.model_copy(update={"polish": rounds, "moves_patches": False})
+        for rounds in ((PolishRound(level=0.5),), ())
+    )
+    monkeypatch.setattr(memory, "STILL", limit)
+    (made,) = finish(pipeline.run(task, seeds=[3], options=polished))
+    monkeypatch.setattr("model.windows.Rolling._polishes", lambda *_: None)
+    (expected,) = finish(pipeline.run(task, seeds=[3], options=polished if is_polished else plain))
+    assert np.array_equal(made, expected)
+    (other,) = finish(pipeline.run(task, seeds=[3], options=plain if is_polished else polished))
+    assert not np.array_equal(made, other)
+
+
+def test_the_first_window_beside_given_frames_is_polished_however_the_camera_moves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pipeline, plans = recorder(16), []
+    sampled = pipeline._sampled
+    monkeypatch.setattr(pipeline, "_sampled", lambda plan, *rest: plans.append(plan) or sampled(plan, *rest))
+    monkeypatch.setattr(memory, "STILL", 0.0)
+    finish(pipeline.run(Extend(clip(8), "x", 32), seeds=[3], options=OPTIONS))
+    assert plans[0].polishes is None
+    assert len(plans) > 2
+    assert not any(bool(plan.polishes(torch.ones(1, 1, 1, 1, 1)).any()) for plan in plans[1:])
