@@ -11,7 +11,7 @@ from torch import Tensor
 from model.memory import SceneMemory, stands_still
 from model.plan import Model, Piece, Plan, Script, TaskRun, Video
 from model.sampling import Start
-from model.sampling_options import BESIDE_GIVEN, SamplingOptions
+from model.sampling_options import SamplingOptions
 from model.shapes import Compression, LatentShape
 
 GROUP = Compression().time
@@ -59,7 +59,7 @@ class Rolling:
         history: Tensor | None = None,
         direction: Direction = "forward",
         known: Mapping[int, Tensor] | None = None,
-        usual: SamplingOptions = BESIDE_GIVEN,
+        usual: SamplingOptions,
     ) -> None:
         self._windows, self._script, self._direction = windows, script, direction
         self._seen, self._known, self._usual = history, known or {}, usual

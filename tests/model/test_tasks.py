@@ -255,7 +255,7 @@ def test_given_frames_lead_what_goes_on_from_them(
 @pytest.mark.parametrize(
     ("task", "usual"),
     [
-        (Storyboard((Card("p", 8), Card("q", 8, _clip(8)), Card("r", 16)), 32, 32), [BESIDE_GIVEN] * 3),
+        (Storyboard((Card("p", 8), Card("q", 8, _clip(8)), Card("r", 16)), 32, 32), [PLAIN] * 3),
         (Generate("p", VideoShape(24, 32, 32)), [BESIDE_GIVEN] * 2),
         (Generate("p", VideoShape(16, 32, 32)), [UNSAID]),
         (Animate(_clip(1)[0], "p", 24), [BESIDE_GIVEN] * 3),
