@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from model.views import of_samples
+
 ALIKE = 1.0
 """How far apart (root of the mean square over channels of normalised latents) two cells show different things."""
 STILL = 0.2
@@ -43,11 +45,6 @@ def stands_still(frames: Float[Tensor, "b c t h w"]) -> Bool[Tensor, " b"]:
         return torch.ones(len(frames), dtype=torch.bool, device=frames.device)
     steps = distance(frames[:, :, 1:], frames[:, :, :-1]).flatten(1)
     return steps.median(dim=1).values < STILL
-
-
-def of_samples(each: Bool[Tensor, " b"]) -> Bool[Tensor, "b 1 1 1 1"]:
-    """What is said of each sample, for all of its latents."""
-    return each[:, None, None, None, None]
 
 
 def distance(one: Float[Tensor, "b c t h w"], other: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 1 t h w"]:

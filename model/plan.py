@@ -47,7 +47,7 @@ class Plan:
     usual: SamplingOptions = UNSAID
     """How it is sampled where nobody says; what this leaves open too is the model's own way."""
     polishes: Callable[[Tensor], Tensor] | None = None
-    """Which samples are polished, bool `B`, by what was sampled of all, latents `B C T H W`; None is every one."""
+    """Which samples are polished where nobody says how, bool `B`, by the sampled latents `B C T H W`; None is all."""
     index: int = 0
     num_plans: int = 1
 

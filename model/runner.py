@@ -12,14 +12,13 @@ from torch import Tensor
 from model.errors import ConfigError
 from model.flow_edit import EditTexts, flow_edit, shared_words
 from model.guidance import ClassifierFreeGuidance, Guidance, HistoryGuidance, ZeroStarGuidance
-from model.memory import of_samples
 from model.misfit import misfit
 from model.plan import Decoder, Piece, Plan, Question, Script, Task, Video
 from model.polish import Round, polish
 from model.sampling import SamplingProgress, Start, noise_stream, sample, seeded_noise, sigma_schedule
 from model.sampling_options import PLAIN, PolishRound, SamplingOptions
 from model.shapes import LatentShape, VideoShape
-from model.views import GuidedVelocity, Velocity
+from model.views import GuidedVelocity, Velocity, of_samples
 
 PLAN_SEED_STRIDE = 1_000_003
 READING_LEVEL = 0.6
@@ -150,11 +149,14 @@ class TaskRunner:
         if plan.source_prompt is not None and plan.start is not None:
             sampler = self._edited(plan, plan.source_prompt, plan.start, own_seeds, options)
         else:
+            polishes = (
+                plan.polishes if options.polish is None else None
+            )  # rounds that a user names are for every sample
             options = options.or_else(plan.usual)
             velocity = self.velocity([plan.script] * len(seeds), options.negative_prompt)
             sampler = self.drawn(
                 velocity, plan.grid, own_seeds, options,
-                start=plan.start, is_ring=plan.is_ring, polishes=plan.polishes,
+                start=plan.start, is_ring=plan.is_ring, polishes=polishes,
             )  # fmt: skip
 
         def among_all(done: SamplingProgress) -> SamplingProgress:

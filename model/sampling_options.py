@@ -57,7 +57,10 @@ BESIDE_GIVEN = SamplingOptions(moves_patches=False)
 """Where frames go on from given ones, or window follows window: cut elsewhere, what is made steps away from them."""
 
 PLAIN = SamplingOptions(moves_patches=False, polish=())
-"""Where frames are given on both sides or around: averaged too, what is made steps away from them (decision 0026)."""
+"""Where frames are given on both sides or around, or scenes are cut (decisions 0026 and 0028).
+
+Averaged too, what is made steps away from given frames, and takes on something of the colours before a cut.
+"""
 
 CONTINUED_GUIDANCE_SCALE = 1.0
 CONTINUED = SamplingOptions(guidance_scale=CONTINUED_GUIDANCE_SCALE, history_scale=1.5, moves_patches=False)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -57,6 +57,11 @@ def rows_of(levels: Float[Tensor, " t"], x: Tensor) -> Float[Tensor, "b t"]:
 def of_frames(levels: Float[Tensor, " t"], x: Tensor) -> Float[Tensor, "t 1 1"]:
     """Levels of frames, to be multiplied with `x`."""
     return levels[:, None, None].to(x)
+
+
+def of_samples(each: Bool[Tensor, " b"]) -> Bool[Tensor, "b 1 1 1 1"]:
+    """What is said of each sample, for all of its latents."""
+    return each[:, None, None, None, None]
 
 
 def cut_elsewhere(velocity: Velocity, offset: tuple[int, int], patch_size: int) -> Velocity:

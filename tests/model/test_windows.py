@@ -166,19 +166,16 @@ def test_a_long_video_is_polished_from_end_to_end_or_nowhere(
     limit: float, is_polished: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That is: where the camera stands still, so that what later windows see is remembered and cannot fade."""
-    pipeline = recorder(16)
+    pipeline, rounds = recorder(16), (PolishRound(level=0.5),)
+    pipeline.facts = pipeline.facts.model_copy(update={"default_polish": rounds})
     task = Generate("x", VideoShape(48, SIDE, SIDE))
-    polished, plain = (
-        OPTIONS.model_copy(update={"polish": rounds, "moves_patches": False})
-        for rounds in ((PolishRound(level=0.5),), ())
-    )
     monkeypatch.setattr(memory, "STILL", limit)
-    (made,) = finish(pipeline.run(task, seeds=[3], options=polished))
-    monkeypatch.setattr("model.windows.Rolling._polishes", lambda *_: None)
-    (expected,) = finish(pipeline.run(task, seeds=[3], options=polished if is_polished else plain))
-    assert np.array_equal(made, expected)
-    (other,) = finish(pipeline.run(task, seeds=[3], options=plain if is_polished else polished))
-    assert not np.array_equal(made, other)
+    usual, polished, plain = (
+        finish(pipeline.run(task, seeds=[3], options=OPTIONS.model_copy(update={"polish": polish})))[0]
+        for polish in (None, rounds, ())
+    )
+    assert np.array_equal(usual, polished) == is_polished
+    assert np.array_equal(usual, plain) != is_polished
 
 
 def test_the_first_window_beside_given_frames_is_polished_however_the_camera_moves(
