@@ -38,26 +38,28 @@ def rolling() -> dict[str, Measurement]:
     pipeline = SkyloomPipeline.from_pretrained(starter_run().pipeline)
     shapes = [VideoShape.parse(bucket) for bucket in pipeline.facts.trained_buckets]
     shape = min(shapes, key=lambda shape: abs(shape.width - shape.height))
-    slopes: dict[str, list[float]] = {"ours": [], "chained": []}
-    object_slopes: dict[str, list[float]] = {"ours": [], "chained": []}
+    scenes: dict[str, list[np.ndarray]] = {"ours": [], "chained": []}
+    objects: dict[str, list[np.ndarray]] = {"ours": [], "chained": []}
     for seed, attributes in enumerate(SCENES):
         prompt = dense_caption(attributes)
         long = shape._replace(num_frames=NUM_FRAMES)
         ours, chained = make(pipeline, Generate(prompt, long), seed), chain(pipeline, prompt, shape, seed)
         for name, video in (("ours", ours), ("chained", chained)):
-            slopes[name].append(drift_slope(video))
-            object_slopes[name].append(object_slope(video, attributes.colour))
+            scenes[name].append(scene_distances(video))
+            objects[name].append(object_distances(video, attributes.colour))
     return {
-        "": compared("drift", "levels", slopes),
-        "object": compared("change of the area that shows the object's colour", "%", object_slopes),
+        "": compared("drift", "levels", scenes),
+        "object": compared("change of the area that shows the object's colour", "%", objects),
     }
 
 
-def compared(what: str, unit: str, slopes: dict[str, list[float]]) -> Measurement:
+def compared(what: str, unit: str, distances: dict[str, list[np.ndarray]]) -> Measurement:
     """Our median slope against that of chaining."""
-    mine, theirs = median(slopes["ours"]), median(slopes["chained"])
+    mine, theirs = (median(slope_of(each) for each in distances[name]) for name in ("ours", "chained"))
+    late = [median(late_slope_of(each) for each in distances[name]) for name in ("ours", "chained")]
     return Measurement(
-        what=f"{what} over {NUM_FRAMES} frames, per 100 frames, median of {len(SCENES)} scenes",
+        what=f"{what} over {NUM_FRAMES} frames, per 100 frames, median of {len(SCENES)} scenes "
+        f"(leaving out what came at once: {late[0]:.3g} and {late[1]:.3g})",
         ours=round(mine, 3), unit=unit, peer=round(theirs, 3), peer_name="chaining from the last frame",
         goal="at most half of it", holds=2 * mine <= theirs,
     )  # fmt: skip
@@ -77,27 +79,36 @@ def chain(pipeline: SkyloomPipeline, prompt: str, shape: VideoShape, seed: int) 
     return video[:NUM_FRAMES]
 
 
-def drift_slope(video: np.ndarray) -> float:
-    """How fast a video of one unmoving scene leaves its beginning, in grey levels per 100 frames; never below 0.
+def scene_distances(video: np.ndarray) -> np.ndarray:
+    """How far blocks of frames of one unmoving scene are from the first block, in grey levels.
 
-    Blocks of frames are compared with the first by the median over time of each pixel, which moving things leave out.
+    They are compared by the median over time of each pixel, which moving things leave out.
     """
     blocks = video[: len(video) // BLOCK_FRAMES * BLOCK_FRAMES].reshape(-1, BLOCK_FRAMES, *video.shape[1:])
     scenes = np.median(blocks, axis=1).astype(np.float64)
-    return slope_of(np.abs(scenes - scenes[0]).mean(axis=(1, 2, 3)))
+    return np.abs(scenes - scenes[0]).mean(axis=(1, 2, 3))
 
 
-def object_slope(video: np.ndarray, colour: str) -> float:
-    """How fast the object leaves how it began: the change of the area of its colour, in % per 100 frames.
+def object_distances(video: np.ndarray, colour: str) -> np.ndarray:
+    """How far blocks of frames are from the first block by the area of the object's colour, in %.
 
-    An object that shrinks, grows or takes another hue shows alike; blocks of frames are compared with the first.
+    An object that shrinks, grows or takes another hue shows alike.
     """
     areas = np.array([colour_mask(frame, colour, HUES).sum() for frame in video])
     blocks = areas[: len(video) // BLOCK_FRAMES * BLOCK_FRAMES].reshape(-1, BLOCK_FRAMES).mean(axis=1)
-    return slope_of(100 * np.abs(blocks / max(1, blocks[0]) - 1))
+    return 100 * np.abs(blocks / max(1, blocks[0]) - 1)
 
 
 def slope_of(distances: np.ndarray) -> float:
-    """The slope of the distances of blocks from the first, per 100 frames; never below 0."""
+    """The slope per 100 frames of the line from the beginning, where the distance is 0, through those of the blocks.
+
+    A line that begins anywhere would count nothing of what drifts away early and stays there.
+    """
+    frames = np.arange(len(distances)) * BLOCK_FRAMES
+    return 100 * float(frames @ distances / (frames @ frames))
+
+
+def late_slope_of(distances: np.ndarray) -> float:
+    """The slope per 100 frames of the line that begins anywhere: how fast it still drifts; never below 0."""
     frames = np.arange(len(distances)) * BLOCK_FRAMES
     return max(0.0, 100 * float(np.polyfit(frames, distances, 1)[0]))

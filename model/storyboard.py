@@ -7,11 +7,11 @@ import numpy as np
 
 from model.errors import ConfigError
 from model.plan import Model, Script, TaskRun, Video
-from model.sampling_options import BESIDE_GIVEN, PLAIN
+from model.rolling import Rolling, rolled
 from model.seams import Pinned
 from model.shapes import VideoShape
 from model.task_checks import check_clip, check_groups
-from model.windows import GROUP, Rolling, Windows, grouped, rolled
+from model.windows import GROUP, Windows, grouped
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,7 @@ class Storyboard:
         }
         grid = model.grid(VideoShape(len(frames) * GROUP, self.height, self.width))
         pinned = Pinned(self._pictures([GROUP * begin for begin in begins]))
-        # averaged, the first frames after a cut would take on something of the colours before it (decision 0028)
-        usual = BESIDE_GIVEN if len(self.cards) == 1 else PLAIN
-        rolling = Rolling(Windows(grid, model.window), script, known=known, usual=usual)
+        rolling = Rolling(Windows(grid, model.window, tuple(begins[1:])), script, known=known)
         yield from rolled(model, rolling, pinned.put)
 
     def _pictures(self, begins: Sequence[int]) -> dict[int, np.ndarray | None]:

@@ -16,13 +16,14 @@ from model.errors import ConfigError
 from model.expander import AsItIs, Expander, read, told
 from model.pixels import cells_of
 from model.plan import Model, Piece, Plan, Question, Script, TaskRun, Video, whole_plan
+from model.rolling import Rolling, rolled
 from model.sampling import Start
 from model.sampling_options import BESIDE_GIVEN, CONTINUED, PLAIN
 from model.seams import Pinned, Seam, begun_where_calmest, met, met_around
 from model.shapes import LatentShape, VideoShape
 from model.storyboard import Card, Storyboard
 from model.task_checks import check_groups, check_length, check_strength
-from model.windows import GROUP, Direction, Rolling, Windows, given_start, rolled, tail_of
+from model.windows import GROUP, Direction, Windows, given_start, tail_of
 
 FLOW_EDIT_STRENGTH, SDEDIT_STRENGTH = 0.8, 0.7
 SHORTEST_BLEND = 3  # latent frames: between the two ends, which are kept, there must be one to make
@@ -99,7 +100,7 @@ class Extend:
         num_kept = rolling.num_there * GROUP
         parts = []
         while not rolling.is_done:
-            parts.append(rolling.take((yield rolling.plan())))
+            parts.append((yield from rolling.more()))
         made = model.decode(torch.cat(parts[::-1], dim=2))
         seams = [Seam(self.video[0], video[-num_kept]) for video in made]
         new = [video[:-num_kept][-self.num_frames :] for video in made]

@@ -11,14 +11,16 @@ from model import memory
 from model.facts import PipelineFacts
 from model.pipeline import SkyloomPipeline
 from model.plan import Decoder, Piece, Plan, Script, Task, Video
+from model.rolling import RENEWAL
 from model.runner import finish
 from model.sampling import Start
 from model.sampling_options import PolishRound, SamplingOptions
 from model.seams import Seam, met
-from model.shapes import VideoShape
+from model.shapes import LatentShape, VideoShape
 from model.storyboard import Card, Storyboard
 from model.tasks import Animate, Extend, Feature, Generate
 from model.tiny import tiny_autoencoder, tiny_transformer
+from model.windows import Windows
 
 OPTIONS = SamplingOptions(num_steps=2)
 SIDE, GROUP = 32, 4
@@ -142,6 +144,46 @@ def test_scenes_that_begin_with_clips_are_what_decoding_all_gives(pipeline: Reco
             num = len(given)
             assert np.array_equal(made[:num], given)
             assert np.array_equal(made[num:], met(scene[num:], before=Seam(given[-1], scene[num - 1])))
+
+
+def test_a_scene_is_made_anew_after_its_cut_with_nothing_of_the_one_before_in_sight(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pipeline, plans = recorder(16), []
+    sampled = pipeline._sampled
+    monkeypatch.setattr(pipeline, "_sampled", lambda plan, *rest: plans.append(plan) or sampled(plan, *rest))
+    finish(pipeline.run(Storyboard((Card("a", 12), Card("b", 28)), SIDE, SIDE), seeds=[3], options=OPTIONS))
+    shown = [(plan.script.prompts, plan.script.prompt_of_frame) for plan in plans]
+    assert shown == [
+        (("a",), (0, 0, 0)),
+        (("a", "b"), (0, 0, 1, 1)),
+        (("b",), (0, 0, 0, 0)),
+        (("b",), (0, 0, 0, 0)),  # anew
+        (("b",), (0, 0, 0, 0)),
+        (("b",), (0, 0, 0)),
+    ]
+    starts = [plan.start and plan.start.strength.tolist() for plan in plans]
+    go_on = [0, 0, 1, 1]
+    assert starts == [None, go_on, go_on, [pytest.approx(RENEWAL)] * 4, go_on, go_on[:3]]
+    assert [(plan.index, plan.num_plans) for plan in plans] == [(index, 6) for index in range(6)]
+    first, second, anew = (finish(sampled(plan, [3], OPTIONS)) for plan in plans[1:4])
+    opened = torch.cat([first, second], dim=2)[:, :, [2, 3, 6, 7]]
+    assert torch.equal(plans[3].start.latents, opened)
+    assert torch.equal(plans[4].start.latents[:, :, :2], anew[:, :, 2:])
+
+
+@pytest.mark.parametrize(
+    ("size", "cut", "num_plans"), [(4, 4, 5), (4, 5, 6), (4, 9, 6), (1, 2, 11), (3, 6, 7), (20, 1, 3)]
+)
+def test_no_window_makes_frames_of_two_scenes(size: int, cut: int, num_plans: int) -> None:
+    windows = Windows(LatentShape(10, 4, 4), size, (cut,))
+    there, ends = 0, []
+    while there < 10:
+        there += windows.stretch(there)
+        ends.append(there)
+    assert cut in ends
+    assert ends[-1] == 10
+    assert windows.num_plans(0) == num_plans
 
 
 def test_frames_come_before_the_last_window_is_begun() -> None:
