@@ -17,7 +17,7 @@ from training.coherence import colour_mask
 from training.seams import dissolve
 
 NUM_CLIPS, NUM_READ = 12, 48
-"""The second is for shares that the judge reads: of twelve, one more or less is eight points."""
+"""The second is for pictures and storyboards, of which the judge reads all: of twelve, one more is eight points."""
 MARGIN_PX, BORDER_LIMIT = 8, 1.5
 STRENGTHS = (0.6, 0.7, 0.8, 0.9)
 LOOKS = ("colour", "shape", "size", "floor", "count")

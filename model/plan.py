@@ -14,6 +14,9 @@ from model.shapes import LatentShape, VideoShape
 Video = np.ndarray
 """Frames, uint8 `T H W C`."""
 
+Chosen = Callable[[Tensor], Tensor]
+"""Maps latents `B C T H W` to which of the samples are chosen, bool `B`."""
+
 
 @dataclass(frozen=True)
 class Script:
@@ -46,8 +49,8 @@ class Plan:
     """What the start's latents show, when they are to be changed into what the script says (FlowEdit)."""
     usual: SamplingOptions = UNSAID
     """How it is sampled where nobody says; what this leaves open too is the model's own way."""
-    polishes: Callable[[Tensor], Tensor] | None = None
-    """Which samples are polished where nobody says how, bool `B`, by the sampled latents `B C T H W`; None is all."""
+    polishes: Chosen | None = None
+    """Which samples are polished where nobody says how, by the sampled latents; None is all."""
     index: int = 0
     num_plans: int = 1
 

@@ -1,18 +1,15 @@
 """Videos of any length in constant memory: made a window at a time, each one seeing the end of the one before."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from model.memory import SceneMemory, stands_still
-from model.plan import Model, Piece, Plan, Script, TaskRun, Video
+from model.plan import Chosen, Model, Piece, Plan, Script, TaskRun, Video
 from model.sampling import Start
 from model.sampling_options import BESIDE_GIVEN, PLAIN, SamplingOptions
 from model.windows import Direction, Windows, given_start
-
-Polishes = Callable[[Tensor], Tensor]
-"""Which samples are polished, by the sampled latents (`Plan.polishes`)."""
 
 RENEWAL = 0.7
 """The noise level from which the first frames after a cut are made anew, with nothing of the scene before in sight."""
@@ -46,35 +43,34 @@ class Rolling:
         """Whether all latents are made."""
         return self.num_there == self._windows.total.num_frames
 
-    def more(self) -> Generator[Plan, Tensor, Tensor]:
-        """The plans of the next frames to be finished, which it returns; the first ones bring the history along."""
-        length, is_first = self._windows.stretch(self.num_there), self._index == 0
+    def next_frames(self) -> Generator[Plan, Tensor, Tensor]:
+        """The plans of the frames that are finished next, which it returns; the first ones bring the history along."""
+        parts, is_first = self._windows.parts(self.num_there), self._index == 0
+        span = self._span(self.num_there, sum(parts))
         if self.num_there in self._windows.cuts:
-            new = yield from self._scene_begun(length)
+            new = yield from self._begun_scene(span, parts)
         else:
-            span = self._span(self.num_there, length)
             new = yield from self._window(self._seen, span, self._usual, self._polishes(span))
-        new = self._recalled(new)
-        there = self._beside(self._seen, new)
-        self._seen, self.num_there = self._next_to(there), self.num_there + length
+        new = self._recalled(span, new)
+        there = self._joined(self._seen, new)
+        self._seen, self.num_there = self._last_of(there), self.num_there + len(span)
         return there if is_first else new
 
-    def _scene_begun(self, length: int) -> Generator[Plan, Tensor, Tensor]:
+    def _begun_scene(self, whole: range, parts: Sequence[int]) -> Generator[Plan, Tensor, Tensor]:
         """The first frames after a cut: they go on from the scene before, and are then made anew for themselves.
 
         What is made with two scenes in sight takes on something of the colours and shapes of the one before.
         """
-        whole, seen, parts = self._span(self.num_there, length), self._seen, []
-        for begin in whole[:: self._windows.stride]:
-            span = range(begin, min(begin + self._windows.stride, whole.stop))
-            parts.append((yield from self._window(seen, span, PLAIN)))
-            seen = self._next_to(self._beside(seen, parts[-1]))
+        begin, seen, made = whole.start, self._seen, []
+        for length in parts:
+            made.append((yield from self._window(seen, range(begin, begin + length), PLAIN)))
+            seen, begin = self._last_of(self._joined(seen, made[-1])), begin + length
         strength = torch.tensor([0.0 if place in self._known else RENEWAL for place in whole])
-        start = Start(torch.cat(parts, dim=2), strength)
-        return (yield self._plan(whole, start, BESIDE_GIVEN, self._polishes(whole)))
+        start = Start(torch.cat(made, dim=2), strength)
+        return (yield self._plan(whole, start, self._usual, self._polishes(whole)))
 
     def _window(
-        self, seen: Tensor | None, span: range, usual: SamplingOptions, polishes: Polishes | None = None
+        self, seen: Tensor | None, span: range, usual: SamplingOptions, polishes: Chosen | None = None
     ) -> Generator[Plan, Tensor, Tensor]:
         """The frames of a span, made with what is there next to them in sight."""
         num_seen = 0 if seen is None else seen.shape[2]
@@ -86,7 +82,7 @@ class Rolling:
         made = yield self._plan(shown, given_start(shown, given), usual, polishes)
         return made[:, :, num_seen:] if is_forward else made[:, :, : len(span)]
 
-    def _plan(self, shown: range, start: Start | None, usual: SamplingOptions, polishes: Polishes | None) -> Plan:
+    def _plan(self, shown: range, start: Start | None, usual: SamplingOptions, polishes: Chosen | None) -> Plan:
         """The next plan, of these frames."""
         plan = Plan(
             grid=self._windows.total._replace(num_frames=len(shown)),
@@ -100,7 +96,7 @@ class Rolling:
         self._index += 1
         return plan
 
-    def _polishes(self, span: range) -> Polishes | None:
+    def _polishes(self, span: range) -> Chosen | None:
         """Which samples to polish in the window that makes these frames.
 
         Where the camera moves, the memory holds nothing: averaged at every window, the scene would fade. So its first
@@ -115,9 +111,8 @@ class Rolling:
         is_whole = len(span) == self._script.prompt_of_frame.count(scene)
         return None if is_beside_given or is_whole else stands_still
 
-    def _recalled(self, new: Tensor) -> Tensor:
+    def _recalled(self, span: range, new: Tensor) -> Tensor:
         """The latents that were made, as their scenes showed at first what they show again."""
-        span = self._span(self.num_there, new.shape[2])
         frames = list(zip(span, new.split(1, dim=2), strict=True))
         recalled = {
             place: self._memory.recall(frame, self._script.prompt_of_frame[place], is_given=place in self._known)
@@ -132,24 +127,24 @@ class Rolling:
         end = self._windows.total.num_frames - num_there
         return range(end - num_new, end)
 
-    def _beside(self, seen: Tensor | None, new: Tensor) -> Tensor:
+    def _joined(self, seen: Tensor | None, new: Tensor) -> Tensor:
         """New frames and what was seen, in their order."""
         if seen is None:
             return new
         parts = [seen.expand(len(new), -1, -1, -1, -1), new]
         return torch.cat(parts if self._direction == "forward" else parts[::-1], dim=2)
 
-    def _next_to(self, there: Tensor) -> Tensor:
-        """Of what is there, what the next window sees."""
+    def _last_of(self, there: Tensor) -> Tensor:
+        """Of what is there, what the next window sees: the end, or the beginning when it goes backward."""
         overlap = self._windows.overlap
         return there[:, :, -overlap:] if self._direction == "forward" else there[:, :, :overlap]
 
 
 def rolled(model: Model, rolling: Rolling, finished: Callable[[list[Video]], list[Video]]) -> TaskRun:
-    """A video of any length in constant memory: each window's frames go through `finished` and out at once."""
+    """A video of any length in constant memory: frames go through `finished` and out as soon as they are made."""
     decode = model.decoder()
     while not rolling.is_done:
-        new = yield from rolling.more()
+        new = yield from rolling.next_frames()
         for videos in decode(new, is_last=rolling.is_done):
             piece = Piece(finished(videos))
             if len(piece.videos[0]):  # none when all of it was history

@@ -13,7 +13,7 @@ from model.errors import ConfigError
 from model.flow_edit import EditTexts, flow_edit, shared_words
 from model.guidance import ClassifierFreeGuidance, Guidance, HistoryGuidance, ZeroStarGuidance
 from model.misfit import misfit
-from model.plan import Decoder, Piece, Plan, Question, Script, Task, Video
+from model.plan import Chosen, Decoder, Piece, Plan, Question, Script, Task, Video
 from model.polish import Round, polish
 from model.sampling import SamplingProgress, Start, noise_stream, sample, seeded_noise, sigma_schedule
 from model.sampling_options import PLAIN, PolishRound, SamplingOptions
@@ -144,14 +144,14 @@ class TaskRunner:
     def _sampled(
         self, plan: Plan, seeds: Sequence[int], options: SamplingOptions
     ) -> Generator[SamplingProgress, None, Tensor]:
-        """The latents of one plan; its steps count among those of all the task's plans."""
+        """The latents of one plan; its steps count among those of all the task's plans, as if each had equally many."""
+        num_steps = self.num_steps(options, plan.grid)
         own_seeds = [seed + PLAN_SEED_STRIDE * plan.index for seed in seeds]
         if plan.source_prompt is not None and plan.start is not None:
             sampler = self._edited(plan, plan.source_prompt, plan.start, own_seeds, options)
         else:
-            polishes = (
-                plan.polishes if options.polish is None else None
-            )  # rounds that a user names are for every sample
+            # rounds that a user names are for every sample
+            polishes = plan.polishes if options.polish is None else None
             options = options.or_else(plan.usual)
             velocity = self.velocity([plan.script] * len(seeds), options.negative_prompt)
             sampler = self.drawn(
@@ -160,7 +160,10 @@ class TaskRunner:
             )  # fmt: skip
 
         def among_all(done: SamplingProgress) -> SamplingProgress:
-            return SamplingProgress(plan.index * done.num_steps + done.step, plan.num_plans * done.num_steps)
+            if plan.num_plans == 1:
+                return done
+            step = num_steps * done.step // done.num_steps
+            return SamplingProgress(plan.index * num_steps + step, plan.num_plans * num_steps)
 
         return (yield from renumbered(sampler, among_all))
 
@@ -190,15 +193,15 @@ class TaskRunner:
         *,
         start: Start | None = None,
         is_ring: bool = False,
-        polishes: Callable[[Tensor], Tensor] | None = None,
+        polishes: Chosen | None = None,
     ) -> Generator[SamplingProgress, None, Tensor]:
         """Latents sampled and polished, unless their frames are small; both parts' steps count as one row.
 
         With `polishes` only the samples that it names are.
         """
-        if grid.height * grid.width < self.defaults.polished_cells:
-            options = options.or_else(PLAIN)
-        sigmas, rounds = self.sigmas(options), self.rounds(options)
+        options = self.fitting(options, grid)
+        sigmas, is_made = self.sigmas(options), start is None or bool(start.strength.any())
+        rounds = self.rounds(options) if is_made else []
         num_sampled = len(sigmas) - 1
         num_steps = num_sampled + sum(each.num_predictions for each in rounds)
         turns = ring_shifts(num_steps, grid.num_frames) if is_ring else None
@@ -216,6 +219,15 @@ class TaskRunner:
         polisher = polish(velocity, latents, noises, rounds, start, patch_size=self.patch_size, turns=later)
         polished = yield from renumbered(polisher, lambda done: SamplingProgress(num_sampled + done.step, num_steps))
         return polished if is_polished is None else torch.where(of_samples(is_polished), polished, latents)
+
+    def fitting(self, options: SamplingOptions, grid: LatentShape) -> SamplingOptions:
+        """The options for frames of this size: small ones are sampled plainly."""
+        return options.or_else(PLAIN) if grid.height * grid.width < self.defaults.polished_cells else options
+
+    def num_steps(self, options: SamplingOptions, grid: LatentShape) -> int:
+        """The denoising steps of a plan that is polished wherever the options say so."""
+        options = self.fitting(options, grid)
+        return len(self.sigmas(options)) - 1 + sum(each.num_predictions for each in self.rounds(options))
 
     def sigmas(self, options: SamplingOptions) -> list[float]:
         """The noise levels of a sampling."""

@@ -57,7 +57,7 @@ BESIDE_GIVEN = SamplingOptions(moves_patches=False)
 """Where frames go on from given ones, or window follows window: cut elsewhere, what is made steps away from them."""
 
 PLAIN = SamplingOptions(moves_patches=False, polish=())
-"""Where frames are given on both sides or around, or first follow a cut (decisions 0026 and 0029).
+"""Where frames are given on both sides or around, or are the first after a cut (decisions 0026 and 0029).
 
 Averaged too, what is made steps away from given frames, and takes on more of the colours before a cut.
 """

@@ -25,14 +25,17 @@ class Card:
 
 @dataclass(frozen=True)
 class Storyboard:
-    """Scenes one after the other in one video; each window sees the end of what is there, so things stay themselves."""
+    """Scenes one after the other in one video: each begins with the end of the one before in sight, so things stay.
+
+    What a scene shows first is then made anew for itself (`model/rolling.py`).
+    """
 
     cards: tuple[Card, ...]
     height: int
     width: int
 
     def run(self, model: Model) -> TaskRun:
-        """One plan per window; a frame looks at the text of its own scene alone."""
+        """One plan per window and one more per cut; a frame looks at the text of its own scene alone."""
         check_groups(model)
         if not self.cards:
             raise ConfigError("a storyboard without cards is no video; give one card or more")

@@ -100,7 +100,7 @@ class Extend:
         num_kept = rolling.num_there * GROUP
         parts = []
         while not rolling.is_done:
-            parts.append((yield from rolling.more()))
+            parts.append((yield from rolling.next_frames()))
         made = model.decode(torch.cat(parts[::-1], dim=2))
         seams = [Seam(self.video[0], video[-num_kept]) for video in made]
         new = [video[:-num_kept][-self.num_frames :] for video in made]

@@ -39,19 +39,22 @@ class Windows:
         """Frames that each further window adds."""
         return max(1, self.size - self.overlap)
 
-    def stretch(self, num_there: int) -> int:
-        """How many frames are finished next when so many are there."""
+    def parts(self, num_there: int) -> list[int]:
+        """How many frames each window adds of those that are finished next, when so many are there."""
         end = next((cut for cut in self.cuts if cut > num_there), self.total.num_frames)
         is_begun = num_there and num_there not in self.cuts
-        return min(self.stride if is_begun else self.size, end - num_there)
+        length = min(self.stride if is_begun else self.size, end - num_there)
+        if num_there not in self.cuts:
+            return [length]
+        return [min(self.stride, length - place) for place in range(0, length, self.stride)]
 
     def num_plans(self, num_there: int) -> int:
         """Plans that are needed when so many frames are there."""
         num_plans = 0
         while num_there < self.total.num_frames:
-            length = self.stretch(num_there)
-            num_plans += 1 - (-length // self.stride) if num_there in self.cuts else 1
-            num_there += length
+            parts = self.parts(num_there)
+            num_plans += len(parts) + (num_there in self.cuts)
+            num_there += sum(parts)
         return num_plans
 
 

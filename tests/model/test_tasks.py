@@ -255,7 +255,7 @@ def test_given_frames_lead_what_goes_on_from_them(
 @pytest.mark.parametrize(
     ("task", "usual"),
     [
-        (
+        (  # after a cut: first with the scene before in sight, then anew
             Storyboard((Card("p", 8), Card("q", 8, _clip(8)), Card("r", 16)), 32, 32),
             [BESIDE_GIVEN, PLAIN, BESIDE_GIVEN, PLAIN, PLAIN, BESIDE_GIVEN],
         ),
@@ -265,12 +265,12 @@ def test_given_frames_lead_what_goes_on_from_them(
         (Extend(_clip(8), "p", 24), [CONTINUED] * 3),
     ],
 )
-def test_windows_that_follow_each_other_look_alike(
-    pipeline: SkyloomPipeline, task: Task, usual: list[SamplingOptions]
+def test_windows_of_one_scene_are_sampled_alike(
+    pipeline: SkyloomPipeline, task: Task, usual: list[SamplingOptions], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plans: list[Plan] = []
     sampled = pipeline._sampled
-    pipeline._sampled = lambda plan, *rest: plans.append(plan) or sampled(plan, *rest)  # pyright: ignore
+    monkeypatch.setattr(pipeline, "_sampled", lambda plan, *rest: plans.append(plan) or sampled(plan, *rest))
     _made(pipeline, task)
     assert [plan.usual for plan in plans] == usual
 

@@ -11,16 +11,16 @@ from model import memory
 from model.facts import PipelineFacts
 from model.pipeline import SkyloomPipeline
 from model.plan import Decoder, Piece, Plan, Script, Task, Video
-from model.rolling import RENEWAL
+from model.rolling import RENEWAL, Rolling
 from model.runner import finish
 from model.sampling import Start
-from model.sampling_options import PolishRound, SamplingOptions
+from model.sampling_options import BESIDE_GIVEN, PolishRound, SamplingOptions
 from model.seams import Seam, met
 from model.shapes import LatentShape, VideoShape
 from model.storyboard import Card, Storyboard
 from model.tasks import Animate, Extend, Feature, Generate
 from model.tiny import tiny_autoencoder, tiny_transformer
-from model.windows import Windows
+from model.windows import Windows, grouped
 
 OPTIONS = SamplingOptions(num_steps=2)
 SIDE, GROUP = 32, 4
@@ -136,6 +136,11 @@ def test_scenes_that_begin_with_clips_are_what_decoding_all_gives(pipeline: Reco
     cards = tuple(Card(str(length), length, given) for length, given in zip(lengths, clips, strict=True))
     (ours,) = joined(pieces_of(pipeline, Storyboard(cards, SIDE, SIDE), [3]))
     (whole,) = pipeline.at_once()
+    heard = torch.cat(pipeline.heard, dim=2)
+    for given, begin in zip(clips, np.cumsum([0, *lengths]) // GROUP, strict=False):
+        if given is not None:
+            latents = pipeline.encode([grouped(given)])
+            assert torch.equal(heard[:, :, begin : begin + latents.shape[2]], latents)
     scenes = np.split(whole, np.cumsum(lengths)[:-1])
     for given, scene, made in zip(clips, scenes, np.split(ours, np.cumsum(lengths)[:-1]), strict=True):
         if given is None:
@@ -167,23 +172,75 @@ def test_a_scene_is_made_anew_after_its_cut_with_nothing_of_the_one_before_in_si
     assert starts == [None, go_on, go_on, [pytest.approx(RENEWAL)] * 4, go_on, go_on[:3]]
     assert [(plan.index, plan.num_plans) for plan in plans] == [(index, 6) for index in range(6)]
     first, second, anew = (finish(sampled(plan, [3], OPTIONS)) for plan in plans[1:4])
+    assert torch.equal(plans[2].start.latents[:, :, :2], first[:, :, 2:])
     opened = torch.cat([first, second], dim=2)[:, :, [2, 3, 6, 7]]
     assert torch.equal(plans[3].start.latents, opened)
     assert torch.equal(plans[4].start.latents[:, :, :2], anew[:, :, 2:])
 
 
-@pytest.mark.parametrize(
-    ("size", "cut", "num_plans"), [(4, 4, 5), (4, 5, 6), (4, 9, 6), (1, 2, 11), (3, 6, 7), (20, 1, 3)]
-)
-def test_no_window_makes_frames_of_two_scenes(size: int, cut: int, num_plans: int) -> None:
-    windows = Windows(LatentShape(10, 4, 4), size, (cut,))
-    there, ends = 0, []
-    while there < 10:
-        there += windows.stretch(there)
-        ends.append(there)
-    assert cut in ends
-    assert ends[-1] == 10
-    assert windows.num_plans(0) == num_plans
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 20])
+@pytest.mark.parametrize("cuts", [(1,), (4,), (5, 6), (3, 9)])
+def test_each_scene_is_begun_anew_in_as_many_plans_as_were_said(size: int, cuts: tuple[int, ...]) -> None:
+    total = LatentShape(10, 4, 4)
+    script = Script(("a", "b", "c"), tuple(sum(place >= cut for cut in cuts) for place in range(10)))
+    given = {cuts[0] + 1: torch.full((1, 16, 1, 4, 4), 7.0)}
+    rolling = Rolling(Windows(total, size, cuts), script, known=given)
+    plans: list[Plan] = []
+    finished: list[Tensor] = []
+    while not rolling.is_done:
+        stretch = rolling.next_frames()
+        said, begin = next(stretch), len(plans)
+        try:
+            while True:
+                plans.append(said)
+                made = torch.randn(2, 16, *said.grid)
+                if said.start is not None:
+                    made = torch.where((said.start.strength == 0)[:, None, None], said.start.latents, made)
+                said = stretch.send(made)
+        except StopIteration as stop:
+            finished.append(stop.value)
+        *_, last = plans[begin:]
+        assert len(last.script.prompts) == 1, "what is finished saw no other scene"
+        assert last.usual == BESIDE_GIVEN
+    assert [plan.index for plan in plans] == list(range(len(plans)))
+    assert {plan.num_plans for plan in plans} == {len(plans)}
+    video = torch.cat(finished, dim=2)
+    assert video.shape == (2, 16, *total)
+    assert (video[:, :, cuts[0] + 1] == 7).all()
+    assert not (video == 7).all(dim=(0, 1, 3, 4))[[place for place in range(10) if place not in given]].any()
+
+
+@pytest.mark.parametrize(("num_frames", "is_always_polished"), [(8, True), (16, True), (20, False)])
+def test_a_scene_of_one_window_is_polished_however_the_camera_moves(
+    num_frames: int, is_always_polished: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, plans = recorder(16), []
+    sampled = pipeline._sampled
+    monkeypatch.setattr(pipeline, "_sampled", lambda plan, *rest: plans.append(plan) or sampled(plan, *rest))
+    cards = (Card("a", num_frames), Card("b", num_frames))
+    finish(pipeline.run(Storyboard(cards, SIDE, SIDE), seeds=[3], options=OPTIONS))
+    begun = [plan for plan in plans if plan.usual == BESIDE_GIVEN and (plan.start is None or plan.start.strength.all())]
+    assert [plan.polishes is None for plan in begun] == [is_always_polished] * 2
+
+
+def test_a_storyboard_of_a_seed_does_not_depend_on_its_batch(pipeline: Recorder) -> None:
+    cards = (Card("a", 12), Card("b", 16, clip(1)), Card("c", 8))
+    together = joined(pieces_of(pipeline, Storyboard(cards, SIDE, SIDE), [1, 3]))
+    (alone,) = joined(pieces_of(pipeline, Storyboard(cards, SIDE, SIDE), [3]))
+    # products of two samples are rounded otherwise than those of one
+    assert np.abs(together[1].astype(int) - alone).max() <= 1
+    assert np.abs(together[0].astype(int) - alone).max() > 1
+
+
+def test_steps_of_plain_and_polished_plans_count_as_one_row() -> None:
+    pipeline = recorder(16)
+    pipeline.facts = pipeline.facts.model_copy(update={"default_polish": (PolishRound(level=0.5),)})
+    cards = (Card("a", 16), Card("b", 16), Card("c", 8, clip(8)))
+    said = pipeline.stream(Storyboard(cards, SIDE, SIDE), seeds=[3], options=OPTIONS)
+    steps = [(one.step, one.num_steps) for one in said if not isinstance(one, Piece)]
+    assert {num_steps for _, num_steps in steps} == {6 * 6}, "six plans, each of two steps and a round of four"
+    assert [step for step, _ in steps] == sorted(step for step, _ in steps)
+    assert steps[-1] == (36, 36)
 
 
 def test_frames_come_before_the_last_window_is_begun() -> None:
